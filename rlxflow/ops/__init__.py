@@ -1,0 +1,29 @@
+"""The vocabulary: importing this package fills the op table."""
+
+from rlxflow.ops import (
+    activation,
+    attention,
+    blocks,
+    cache,
+    elementwise,
+    leaves,
+    linear,
+    norm,
+    pooling,
+    rope,
+    shape,
+)
+
+__all__ = [
+    "activation",
+    "attention",
+    "blocks",
+    "cache",
+    "elementwise",
+    "leaves",
+    "linear",
+    "norm",
+    "pooling",
+    "rope",
+    "shape",
+]

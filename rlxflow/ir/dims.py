@@ -1,0 +1,164 @@
+"""Dimensions: integers and symbolic sizes.
+
+A symbolic size is a polynomial with integer coefficients over named sizes, kept in normal form, so that
+`S + 1`, `2*S` and `B*S` can be written and compared. `UNKNOWN` ("?") is the size of a weight that no
+header has told yet; it agrees with everything and exists only while a flow is checked without weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rlxflow.errors import GraphError, printable
+
+Monomial: TypeAlias = tuple[str, ...]  # sorted names, () for the constant term
+
+
+@dataclass(frozen=True, slots=True)
+class Sym:
+    """A non-constant polynomial: sorted (monomial, coefficient) pairs without zero coefficients."""
+
+    terms: tuple[tuple[Monomial, int], ...]
+
+    def __add__(self, other: Dim) -> Dim:
+        total = dict(self.terms)
+        for names, coefficient in _terms(other):
+            total[names] = total.get(names, 0) + coefficient
+        return _normal(total)
+
+    def __mul__(self, other: Dim) -> Dim:
+        total: dict[Monomial, int] = {}
+        for names_a, a in self.terms:
+            for names_b, b in _terms(other):
+                names = tuple(sorted(names_a + names_b))
+                total[names] = total.get(names, 0) + a * b
+        return _normal(total)
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + other * -1
+
+    def __rsub__(self, other: int) -> Dim:
+        return self * -1 + other
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        parts = []
+        for names, coefficient in self.terms:
+            factors = ([str(coefficient)] if coefficient != 1 or not names else []) + list(names)
+            parts.append("*".join(factors))
+        return "+".join(parts)
+
+    __repr__ = __str__
+
+
+Dim: TypeAlias = int | Sym
+DimLike: TypeAlias = int | str | Sym
+Shape: TypeAlias = tuple[Dim, ...]
+
+UNKNOWN = Sym(((("?",), 1),))
+
+
+def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
+    return ((((), dim),) if dim else ()) if isinstance(dim, int) else dim.terms
+
+
+def _normal(total: dict[Monomial, int]) -> Dim:
+    if any("?" in names for names in total):
+        return UNKNOWN
+    kept = tuple(sorted((names, c) for names, c in total.items() if c))
+    if not kept:
+        return 0
+    return kept[0][1] if len(kept) == 1 and kept[0][0] == () else Sym(kept)
+
+
+def dim(value: DimLike) -> Dim:
+    """A dimension from an integer, a `Sym`, or text such as "B", "S+1" or "2*B*S"."""
+    if isinstance(value, (int, Sym)):
+        return value
+    total: Dim = 0
+    for part in value.replace(" ", "").split("+"):
+        product: Dim = 1
+        for factor in part.split("*"):
+            if factor.removeprefix("-").isdigit():
+                product = product * int(factor)
+            elif factor.isidentifier():
+                product = product * Sym((((factor,), 1),))
+            elif factor == "?":
+                product = UNKNOWN
+            else:
+                raise GraphError(
+                    f"{printable(value)!r} is not a dimension",
+                    code="RLX-I001",
+                    hint='write an integer, a name such as "B", or a sum of products such as "S+1"',
+                )
+        total = total + product
+    return total
+
+
+def shape(values: Iterable[DimLike]) -> Shape:
+    """A shape from dimension-like values."""
+    return tuple(dim(v) for v in values)
+
+
+def agree(a: Dim, b: Dim) -> bool:
+    """Whether two dimensions are the same size; `UNKNOWN` agrees with everything."""
+    return a == b or a is UNKNOWN or b is UNKNOWN or UNKNOWN in (a, b)
+
+
+def shapes_agree(a: Shape, b: Shape) -> bool:
+    """Whether two shapes have the same rank and agreeing dimensions."""
+    return len(a) == len(b) and all(agree(x, y) for x, y in zip(a, b, strict=True))
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    """The product of dimensions, 1 for none."""
+    total: Dim = 1
+    for d in dims:
+        total = total * d
+    return total
+
+
+def divide(a: Dim, b: int) -> Dim | None:
+    """`a / b` where every coefficient is divisible, else None."""
+    if a is UNKNOWN or a == UNKNOWN:
+        return UNKNOWN
+    if any(c % b for _, c in _terms(a)):
+        return None
+    return _normal({names: c // b for names, c in _terms(a)})
+
+
+def names(d: Dim) -> set[str]:
+    """The named sizes in a dimension."""
+    return {name for monomial, _ in _terms(d) for name in monomial}
+
+
+def bind(d: Dim, sizes: Mapping[str, int]) -> int:
+    """The integer value of a dimension under `sizes`; raises `GraphError` for a name without a size."""
+    if isinstance(d, int):
+        return d
+    total = 0
+    for monomial, coefficient in d.terms:
+        for name in monomial:
+            if name not in sizes:
+                raise GraphError(
+                    f"dimension {name!r} has no size",
+                    code="RLX-I002",
+                    hint=f"pass an input whose shape names {name}",
+                )
+            coefficient *= sizes[name]
+        total += coefficient
+    return total
+
+
+def bind_shape(s: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """A concrete shape under `sizes`."""
+    return tuple(bind(d, sizes) for d in s)
+
+
+def shape_text(s: Shape) -> str:
+    """`[B,S,384]`."""
+    return "[" + ",".join(str(d) for d in s) + "]"

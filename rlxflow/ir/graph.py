@@ -1,0 +1,141 @@
+"""The graph: named inputs, named outputs, states, and every node in a valid order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from rlxflow.dtypes import DType
+from rlxflow.ir.dims import Sym, shape_text
+from rlxflow.ir.values import Node, Type, Value
+
+Provenance = Mapping[Node, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A buffer carried from call to call: its value before the call and after it."""
+
+    name: str
+    before: Value
+    after: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An immutable program.
+
+    `nodes` holds what outputs and states need, plus the declared inputs, operands before users.
+    `stages` says which stage paths emitted a node; it is a side table and no part of the digest.
+    """
+
+    name: str
+    inputs: Mapping[str, Value]
+    outputs: Mapping[str, Value]
+    states: tuple[State, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    stages: Provenance = field(default_factory=dict)
+
+    @cached_property
+    def params(self) -> Mapping[str, Value]:
+        """Weight key → value, in order of first use."""
+        return {n.attrs["key"]: n.outputs[0] for n in self.nodes if n.op.name == "param"}
+
+    @cached_property
+    def users(self) -> Mapping[Value, tuple[Node, ...]]:
+        """Value → nodes that read it (each once), in order."""
+        found: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                found.setdefault(value, []).append(node)
+        return {value: tuple(nodes) for value, nodes in found.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """Content hash (hex): equal for equal programs on any machine, in whatever order they were built."""
+        return graph_digest(self)
+
+    def count(self, op_name: str) -> int:
+        """How many nodes apply `op_name`."""
+        return sum(1 for n in self.nodes if n.op.name == op_name)
+
+    def where(self, node: Node) -> str:
+        """The stage paths of a node, for messages."""
+        return ", ".join(self.stages.get(node, ()))
+
+    def select(self, outputs: Iterable[str]) -> Graph:
+        """The same program with fewer outputs; nodes only the others needed are dropped."""
+        kept = {name: self.outputs[name] for name in outputs}
+        return Graph(
+            self.name,
+            self.inputs,
+            kept,
+            self.states,
+            live_nodes(self.nodes, self.inputs, kept, self.states),
+            self.stages,
+        )
+
+    def __str__(self) -> str:
+        from rlxflow.ir.text import print_graph
+
+        return print_graph(self)
+
+
+def live_nodes(
+    nodes: Iterable[Node],
+    inputs: Mapping[str, Value],
+    outputs: Mapping[str, Value],
+    states: tuple[State, ...],
+) -> tuple[Node, ...]:
+    """Of `nodes` (operands before users) those that outputs, states and declared inputs need, same order."""
+    ordered = list(nodes)
+    live = {v.node for v in (*inputs.values(), *outputs.values())}
+    for state in states:
+        live |= {state.before.node, state.after.node}
+    for node in reversed(ordered):
+        if node in live:
+            live.update(v.node for v in node.inputs)
+    return tuple(node for node in ordered if node in live)
+
+
+def attr_text(value: object) -> str:
+    """An attribute in the one spelling used by the text form and by digests."""
+    if isinstance(value, DType):
+        return f"!{value.name}"
+    if isinstance(value, Sym):
+        return f"<{value}>"
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    if isinstance(value, tuple):
+        return "(" + " ".join(attr_text(v) for v in value) + ")"
+    if isinstance(value, str):
+        return '"' + value.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+    return repr(value)
+
+
+def type_text(t: Type) -> str:
+    return f"{'state ' if t.state else ''}{t.dtype}{shape_text(t.shape)}"
+
+
+def graph_digest(graph: Graph) -> str:
+    """blake2b over nodes in dependency form (op, attributes, operand digests), outputs and states."""
+    digests: dict[Value, bytes] = {}
+    for node in graph.nodes:
+        h = hashlib.blake2b(node.op.name.encode(), digest_size=16)
+        for name, value in sorted(node.attrs.items()):
+            h.update(f"\0{name}={attr_text(value)}".encode())
+        for operand in node.operands:
+            h.update(b"\1" + (digests[operand] if operand is not None else b""))
+        base = h.digest()
+        for value in node.outputs:
+            digests[value] = base + bytes([value.index])
+    h = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(graph.inputs.items()):
+        h.update(b"i" + name.encode() + b"\0" + digests[value])
+    for name, value in sorted(graph.outputs.items()):
+        h.update(b"o" + name.encode() + b"\0" + digests[value])
+    for state in sorted(graph.states, key=lambda s: s.name):
+        h.update(b"s" + state.name.encode() + b"\0" + digests[state.before] + digests[state.after])
+    return h.hexdigest()

@@ -1,0 +1,70 @@
+"""Checks that type rules share. Each raises `GraphError` with the sizes found."""
+
+from __future__ import annotations
+
+from rlxflow.dtypes import DType
+from rlxflow.errors import GraphError
+from rlxflow.ir.dims import Dim, Shape, agree, shape_text
+from rlxflow.ir.values import Value
+
+
+def fail(message: str, hint: str = "") -> GraphError:
+    return GraphError(message, code="RLX-I010", hint=hint)
+
+
+def want_rank(name: str, v: Value, *ranks: int) -> None:
+    if v.rank not in ranks:
+        raise fail(f"{name} has rank {v.rank} {shape_text(v.shape)}, wanted {' or '.join(map(str, ranks))}")
+
+
+def want_shape(name: str, v: Value, shape: Shape) -> None:
+    if v.rank != len(shape) or not all(agree(a, b) for a, b in zip(v.shape, shape, strict=True)):
+        raise fail(f"{name} is {shape_text(v.shape)}, wanted {shape_text(shape)}")
+
+
+def want_dim(name: str, found: Dim, wanted: Dim) -> None:
+    if not agree(found, wanted):
+        raise fail(f"{name} is {found}, wanted {wanted}")
+
+
+def want_float(name: str, v: Value) -> None:
+    if v.dtype.kind != "float":
+        raise fail(f"{name} is {v.dtype}, wanted a float type")
+
+
+def want_integer(name: str, v: Value) -> None:
+    if v.dtype.kind != "int":
+        raise fail(
+            f"{name} is {v.dtype}, wanted an integer type", "token ids, positions and lengths are integers"
+        )
+
+
+def want_weight(name: str, v: Value) -> None:
+    """A weight may have any float type, packed ones included."""
+    if not v.dtype.is_float:
+        raise fail(f"{name} is {v.dtype}, wanted a float or packed weight")
+
+
+def want_dtype(name: str, v: Value, dtype: DType) -> None:
+    if v.dtype != dtype:
+        raise fail(f"{name} is {v.dtype}, wanted {dtype}")
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """A non-negative axis."""
+    if not -rank <= axis < rank:
+        raise fail(f"axis {axis} is outside rank {rank}")
+    return axis % rank
+
+
+def broadcast(a: Shape, b: Shape) -> Shape:
+    """The common shape of two operands, aligned at the last axis, where a size of 1 stretches."""
+    if len(a) < len(b):
+        a, b = b, a
+    padded = (1,) * (len(a) - len(b)) + b
+    out: list[Dim] = []
+    for x, y in zip(a, padded, strict=True):
+        if not (agree(x, y) or x == 1 or y == 1):
+            raise fail(f"shapes {shape_text(a)} and {shape_text(b)} do not broadcast")
+        out.append(y if x == 1 or (not isinstance(x, int) and isinstance(y, int) and y != 1) else x)
+    return tuple(out)

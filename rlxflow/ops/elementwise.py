@@ -1,0 +1,129 @@
+"""Elementwise arithmetic. Shapes broadcast from the last axis; dtypes must be equal (use `cast`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlxflow.dtypes import Array, DType, bool_, to_numpy
+from rlxflow.ir.op import op
+from rlxflow.ir.values import Type, Value
+from rlxflow.ops.checks import broadcast, want_dtype, want_float
+
+
+def _binary(a: Value, b: Value) -> Type:
+    want_dtype("b", b, a.dtype)
+    return Type(a.dtype, broadcast(a.shape, b.shape))
+
+
+def _rows(*operands: Value, **_: object) -> int:
+    """Every position is independent, unless a leading axis of a smaller operand lands on an inner axis."""
+    widest = max(operands, key=lambda v: v.rank)
+    stray = any(v.rank < widest.rank and v.rank and v.dim(0) == widest.dim(0) for v in operands)
+    return 0 if stray else widest.rank
+
+
+@op("primitive", commutative=True)
+def add(a: Value, b: Value) -> Type:
+    """a + b"""
+    return _binary(a, b)
+
+
+@op("primitive")
+def sub(a: Value, b: Value) -> Type:
+    """a − b"""
+    return _binary(a, b)
+
+
+@op("primitive", commutative=True)
+def mul(a: Value, b: Value) -> Type:
+    """a · b"""
+    return _binary(a, b)
+
+
+@op("primitive")
+def div(a: Value, b: Value) -> Type:
+    """a / b, for floats"""
+    want_float("a", a)
+    return _binary(a, b)
+
+
+@op("primitive", commutative=True)
+def maximum(a: Value, b: Value) -> Type:
+    """max(a, b)"""
+    return _binary(a, b)
+
+
+@op("primitive", commutative=True)
+def minimum(a: Value, b: Value) -> Type:
+    """min(a, b)"""
+    return _binary(a, b)
+
+
+@op("primitive")
+def where(condition: Value, a: Value, b: Value) -> Type:
+    """a where the condition is true, else b"""
+    want_dtype("condition", condition, bool_)
+    result = _binary(a, b)
+    return Type(result.dtype, broadcast(condition.shape, result.shape))
+
+
+@op("primitive")
+def less(a: Value, b: Value) -> Type:
+    """a < b"""
+    return Type(bool_, _binary(a, b).shape)
+
+
+@op("primitive")
+def cast(x: Value, *, dtype: DType) -> Type:
+    """x in another plain dtype"""
+    return Type(dtype, x.shape)
+
+
+@cast.reference
+def _cast(x: Array, *, dtype: DType) -> Array:
+    return x.astype(to_numpy(dtype))
+
+
+@op("primitive")
+def neg(x: Value) -> Type:
+    """−x"""
+    return x.type
+
+
+@op("primitive")
+def exp(x: Value) -> Type:
+    """eˣ"""
+    want_float("x", x)
+    return x.type
+
+
+@op("primitive")
+def tanh(x: Value) -> Type:
+    """tanh x"""
+    want_float("x", x)
+    return x.type
+
+
+@op("primitive")
+def sqrt(x: Value) -> Type:
+    """√x"""
+    want_float("x", x)
+    return x.type
+
+
+@op("primitive")
+def rsqrt(x: Value) -> Type:
+    """1 / √x"""
+    want_float("x", x)
+    return x.type
+
+
+rsqrt.reference(lambda x: 1 / np.sqrt(x))
+for _op, _fn in (
+    *((add, np.add), (sub, np.subtract), (mul, np.multiply), (div, np.divide), (less, np.less)),
+    *((maximum, np.maximum), (minimum, np.minimum), (where, np.where)),
+    *((neg, np.negative), (exp, np.exp), (tanh, np.tanh), (sqrt, np.sqrt)),
+):
+    _op.reference(_fn)
+for _op in (add, sub, mul, div, maximum, minimum, where, less, cast, neg, exp, tanh, sqrt, rsqrt):
+    _op.rows(_rows)
