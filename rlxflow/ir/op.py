@@ -183,4 +183,4 @@ def op(level: Level, *, commutative: bool = False) -> _OpDecorator:
         OPS[row.name] = row
         return row
 
-    return register  # type: ignore[return-value]
+    return register

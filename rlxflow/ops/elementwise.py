@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rlxflow.dtypes import Array, DType, bool_, to_numpy
-from rlxflow.ir.op import op
+from rlxflow.ir.op import Op, op
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.checks import broadcast, want_dtype, want_float
 
@@ -79,7 +81,6 @@ def cast(x: Value, *, dtype: DType) -> Type:
     return Type(dtype, x.shape)
 
 
-@cast.reference
 def _cast(x: Array, *, dtype: DType) -> Array:
     return x.astype(to_numpy(dtype))
 
@@ -118,12 +119,11 @@ def rsqrt(x: Value) -> Type:
     return x.type
 
 
-rsqrt.reference(lambda x: 1 / np.sqrt(x))
-for _op, _fn in (
-    *((add, np.add), (sub, np.subtract), (mul, np.multiply), (div, np.divide), (less, np.less)),
-    *((maximum, np.maximum), (minimum, np.minimum), (where, np.where)),
-    *((neg, np.negative), (exp, np.exp), (tanh, np.tanh), (sqrt, np.sqrt)),
-):
+_REFERENCES: dict[Op[..., Value], Any] = {
+    add: np.add, sub: np.subtract, mul: np.multiply, div: np.divide, less: np.less, where: np.where,
+    maximum: np.maximum, minimum: np.minimum, neg: np.negative, exp: np.exp, tanh: np.tanh, sqrt: np.sqrt,
+    rsqrt: lambda x: 1 / np.sqrt(x), cast: _cast,
+}
+for _op, _fn in _REFERENCES.items():
     _op.reference(_fn)
-for _op in (add, sub, mul, div, maximum, minimum, where, less, cast, neg, exp, tanh, sqrt, rsqrt):
     _op.rows(_rows)

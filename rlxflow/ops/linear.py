@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from rlxflow.dtypes import Array
+from rlxflow.ir.dims import agree
 from rlxflow.ir.op import op
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.checks import (
-    agree,
     broadcast,
     fail,
     want_dim,
