@@ -49,7 +49,8 @@ def _half(blocks: Array, at: int) -> Array:
 def _planes(data: Array, width: int, shifts: tuple[int, ...], mask: int) -> Array:
     """Bit planes: `[n, g·width]` bytes → `[n, g, len(shifts), width]` of `(byte >> shift) & mask`."""
     groups = data.reshape(len(data), -1, 1, width)
-    return (groups >> np.array(shifts, np.uint8)[:, None]) & np.uint8(mask)
+    shifted: Array = groups >> np.array(shifts, np.uint8)[:, None]
+    return shifted & np.uint8(mask)
 
 
 def _nibbles(data: Array, width: int) -> Array:
@@ -93,7 +94,8 @@ def _q2_k(b: Array) -> Array:  # 16 × (scale, min) nibbles, 64 bytes of crumbs,
     scale = _half(b, 80) * (b[:, :16] & np.uint8(15)).astype(np.float32)
     low = _half(b, 82) * (b[:, :16] >> np.uint8(4)).astype(np.float32)
     codes = _planes(b[:, 16:80], 32, (0, 2, 4, 6), 3).reshape(-1, 16, 16).astype(np.float32)
-    return scale[:, :, None] * codes - low[:, :, None]
+    values: Array = scale[:, :, None] * codes - low[:, :, None]
+    return values
 
 
 def _q3_k(b: Array) -> Array:  # 32 bytes of third bits, 64 bytes of crumbs, 12 bytes of scales, d f16
@@ -120,14 +122,17 @@ def _scales_mins(b: Array) -> tuple[Array, Array]:
 
 def _q4_k(b: Array) -> Array:  # d f16, dmin f16, 12 bytes of scales, 128 bytes of nibbles
     scale, low = _scales_mins(b)
-    return scale * _nibbles(b[:, 16:], 32).reshape(-1, 8, 32).astype(np.float32) - low
+    codes = _nibbles(b[:, 16:], 32).reshape(-1, 8, 32)
+    values: Array = scale * codes.astype(np.float32) - low
+    return values
 
 
 def _q5_k(b: Array) -> Array:  # as q4_k, with 32 bytes of fifth bits before the nibbles
     scale, low = _scales_mins(b)
     fifth = _planes(b[:, 16:48], 32, tuple(range(8)), 1).reshape(-1, 8, 32) << np.uint8(4)
     codes = _nibbles(b[:, 48:], 32).reshape(-1, 8, 32) | fifth
-    return scale * codes.astype(np.float32) - low
+    values: Array = scale * codes.astype(np.float32) - low
+    return values
 
 
 def _q6_k(b: Array) -> Array:  # 128 bytes of nibbles, 64 bytes of crumbs, 16 int8 scales, d f16
