@@ -19,6 +19,16 @@ CODES: dict[str, str] = {
     # C: configs and recipes
     # T: tokenizers and templates
     # P: profiles
+    "RLX-P001": "a profile file does not exist or cannot be read",
+    "RLX-P002": "a profile is not valid TOML in UTF-8",
+    "RLX-P003": "a profile key or section that does not exist",
+    "RLX-P004": "a profile value of the wrong type, or outside what its key takes",
+    "RLX-P005": "profile settings that contradict each other",
+    "RLX-P006": "a profile's extends line that cannot be followed",
+    "RLX-P007": "a profile written for a newer rlxflow",
+    "RLX-P008": "no preset of that name",
+    "RLX-P009": "an override that is not section.key=value",
+    "RLX-P010": "a profile larger than 1 MiB",
     # F: flows
     # I: graphs
     # U: fusion

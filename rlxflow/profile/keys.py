@@ -1,0 +1,109 @@
+"""Every profile key, read off the model, and the way back from a wrong key to the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from rlxflow.errors import nearest, printable
+from rlxflow.profile.model import CompileProfile
+from rlxflow.profile.problems import Problem
+from rlxflow.profile.sections import Section
+
+HEADER_KEYS = ("version", "extends")  # of the file, not of the profile
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its dotted name, Python type, default, bounds of an integer, and effect in words."""
+
+    name: str
+    type: type
+    default: Any
+    bounds: tuple[int, int] | None
+    effect: str
+
+    @property
+    def section(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def leaf(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The texts an enum key takes; empty for other types."""
+        return tuple(str(member.value) for member in self.type) if issubclass(self.type, Enum) else ()
+
+
+@cache
+def keys() -> dict[str, Key]:
+    """Every key by dotted name, in the order of the documentation."""
+    return {key.name: key for key in _keys_of(CompileProfile)}
+
+
+@cache
+def sections() -> dict[str, type[Section]]:
+    """Every section by dotted name, inner ones after the section that holds them; "" is the whole profile."""
+    return {section.section: section for section in _sections_of(CompileProfile)}
+
+
+def _sections_of(section: type[Section]) -> Iterator[type[Section]]:
+    yield section
+    for field in section.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _sections_of(field.annotation)
+
+
+def _keys_of(section: type[Section]) -> Iterator[Key]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if not isinstance(kind, type):
+            raise TypeError(f"{section.__name__}.{name}: a profile key has one plain type")
+        if issubclass(kind, Section):
+            yield from _keys_of(kind)
+            continue
+        limits = {type(limit).__name__: limit for limit in field.metadata}
+        bounds = (limits["Ge"].ge, limits["Le"].le) if "Ge" in limits else None
+        dotted = f"{section.section}.{field.alias or name}"
+        yield Key(dotted, kind, field.default, bounds, field.description or "")
+
+
+def unknown_key(key: str, *, is_section: bool, where: str = "") -> Problem:
+    """The problem of a key or section that does not exist, with the nearest one that does."""
+    shown = printable(key, 80)
+    section, _, leaf = key.rpartition(".")
+    if is_section:
+        message, hint = f"unknown section [{shown}]", _nearest_section(leaf)
+    else:
+        place = f"in [{printable(section, 80)}]" if section else "before the first section"
+        message = f"unknown key {printable(leaf, 80)!r} {place}"
+        hint = _nearest_key(section, leaf)
+    return Problem("RLX-P003", shown, message, hint, where)
+
+
+def _nearest_section(leaf: str) -> str:
+    by_leaf = {name.rpartition(".")[2]: name for name in sections() if name}
+    found = nearest(leaf[:80], by_leaf).removeprefix("did you mean '").removesuffix("'?")
+    if found:
+        return f"did you mean [{by_leaf[found]}]?"
+    return "the sections are " + ", ".join(f"[{name}]" for name in by_leaf.values())
+
+
+def _nearest_key(section: str, leaf: str) -> str:
+    leaf = leaf[:80]
+    homes = [f"[{key.section}]" for key in keys().values() if key.leaf == leaf]
+    if homes:
+        return f"{leaf!r} belongs in " + " or ".join(homes)
+    here = [key.leaf for key in keys().values() if key.section == section]
+    if hint := nearest(leaf, [*here, *HEADER_KEYS] if not section else here):
+        return hint
+    elsewhere = {key.leaf: key.section for key in keys().values()}
+    if hint := nearest(leaf, elsewhere):
+        name = hint.split("'")[1]
+        return f"did you mean {name!r} in [{elsewhere[name]}]?"
+    return "the keys here are " + ", ".join(here) if here else "docs/profiles.md lists every key"

@@ -1,0 +1,169 @@
+"""The sections of a compile profile: every key with its type, default and effect."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rlxflow.profile.kinds import (
+    BackendKind,
+    FusionPolicyKind,
+    FusionTargetKind,
+    KvCacheKind,
+    MixedPrecisionKind,
+    PrecisionKind,
+)
+from rlxflow.profile.problems import profile_error, value_problems
+
+ATTENTION_THRESHOLD_VARIABLE = "RLX_FUSE_ATTN_THRESHOLD"
+
+
+class Section(BaseModel):
+    """A strict, immutable table of keys.
+
+    `section` is its dotted name in TOML. Raises ProfileError: RLX-P003 for an unknown key, RLX-P004 for a
+    value of the wrong type.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    section: ClassVar[str] = ""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise profile_error(value_problems(self.section, error)) from None
+
+
+def _name(default: Any, effect: str) -> Any:
+    """A field that takes one of an enum's names; TOML has only text, so the text converts."""
+    return Field(default, strict=False, description=effect)
+
+
+class FusionProfile(Section):
+    """`[fusion]`: how the graph is lowered and which patterns are fused."""
+
+    section: ClassVar[str] = "fusion"
+
+    policy: FusionPolicyKind = _name(
+        FusionPolicyKind.DIRECT,
+        "`direct`: stages emit block ops; `fusable`: blocks are expanded and the rules find them again. "
+        "Both reach the same program.",
+    )
+    target: FusionTargetKind = _name(
+        FusionTargetKind.AUTO, "Device family whose fusion pipeline runs; `auto` follows the backend."
+    )
+    assert_clean: bool = Field(
+        False, description="Fail the compile when a rule matched less often than the recipe expects."
+    )
+    skip: bool = Field(False, description="Fuse nothing.")
+    attention_threshold: int = Field(
+        64,
+        ge=0,
+        le=1_000_000,
+        description="Largest batch·seq at which an attention block or a transformer layer is fused whole; "
+        f"0: never. The variable `{ATTENTION_THRESHOLD_VARIABLE}` overrides it.",
+    )
+
+
+def _kebab(field: str) -> str:
+    return field.replace("_", "-")
+
+
+def _rule(effect: str) -> Any:
+    return Field(True, description=effect)
+
+
+class RuleProfile(Section):
+    """`[passes.rules]`: each fusion rule on or off, by its public name.
+
+    In TOML the names are kebab case (`fuse-swiglu`); as Python arguments they have underscores.
+    """
+
+    model_config = ConfigDict(alias_generator=_kebab, populate_by_name=True)
+
+    section: ClassVar[str] = "passes.rules"
+
+    fuse_matmul_bias_act: bool = _rule("Linear, bias and activation in one op.")
+    fuse_residual_ln: bool = _rule("Residual add and LayerNorm in one op.")
+    fuse_residual_rms_norm: bool = _rule("Residual add and RMSNorm in one op with two outputs.")
+    fuse_shared_input_matmul: bool = _rule(
+        "Projections that read one input (Q, K and V; gate and up) in one op."
+    )
+    fuse_swiglu: bool = _rule("The gated feed-forward activation in one op.")
+    fused_gate_up: bool = _rule("Gate and up projections with their activation in one pass over the input.")
+    fuse_qk_norm_rope: bool = _rule("Per-head RMSNorm of Q and K with their rotary embedding in one op.")
+    fuse_attention_block: bool = _rule(
+        "A whole attention block in one op, up to `fusion.attention_threshold`."
+    )
+    fuse_transformer_layer: bool = _rule(
+        "A whole post-norm encoder layer in one op, up to `fusion.attention_threshold`."
+    )
+
+    def enabled(self, rule: str) -> bool:
+        """Whether the rule of that public name is on; KeyError where `[passes.rules]` has no such rule."""
+        switches: dict[str, bool] = self.model_dump(by_alias=True)
+        return switches[rule]
+
+
+class PassProfile(Section):
+    """`[passes]`: the clean-up passes around fusion."""
+
+    section: ClassVar[str] = "passes"
+
+    dce: bool = Field(True, description="Remove nodes that no output needs.")
+    constant_folding: bool = Field(
+        True, description="Compute at compile time what depends on constants only."
+    )
+    verbose: bool = Field(False, description="Print one line per pass while compiling.")
+    rules: RuleProfile = RuleProfile()
+
+
+class PrecisionProfile(Section):
+    """`[precision]`: what numbers are kept and computed in."""
+
+    section: ClassVar[str] = "precision"
+
+    compute: PrecisionKind = _name(
+        PrecisionKind.F32, "Type that weights and activations are kept in; sums are f32."
+    )
+    mixed: MixedPrecisionKind = _name(
+        MixedPrecisionKind.NONE,
+        "What a backend may compute in less: `none`; `auto`: half precision where safe; "
+        "`int8`: linear layers may quantise their activations to int8.",
+    )
+    kv_cache: KvCacheKind = _name(KvCacheKind.F32, "Type that cached keys and values are stored in.")
+
+
+class CpuBackendProfile(Section):
+    """`[backend.cpu]`: hints for the compiled CPU backend."""
+
+    section: ClassVar[str] = "backend.cpu"
+
+    threads: int = Field(
+        0, ge=0, le=1024, description="Threads of one model; 0: as many as the process may run on."
+    )
+    unfuse_regions: bool = Field(False, description="Run elementwise regions op by op.")
+
+
+class MetalBackendProfile(Section):
+    """`[backend.metal]`: accepted so that existing profiles load."""
+
+    section: ClassVar[str] = "backend.metal"
+
+    skip_fusion: bool = Field(False, description="On Metal: fuse nothing.")
+    unfuse_regions: bool = Field(False, description="On Metal: run elementwise regions op by op.")
+
+
+class BackendOverrides(Section):
+    """`[backend]`: which backend compiles, and hints per backend."""
+
+    section: ClassVar[str] = "backend"
+
+    name: BackendKind = _name(
+        BackendKind.AUTO, "Backend that compiles; `auto` takes the fastest that this machine has."
+    )
+    cpu: CpuBackendProfile = CpuBackendProfile()
+    metal: MetalBackendProfile = MetalBackendProfile()
