@@ -17,6 +17,11 @@ CODES: dict[str, str] = {
     "RLX-W047": "a file changed while it was being read",
     "RLX-W048": "a GGUF tensor whose rows do not divide into the model's heads",
     # C: configs and recipes
+    "RLX-C040": "GGUF metadata without an architecture, or with one that is not known",
+    "RLX-C041": "a value or a tensor that the GGUF model needs is missing",
+    "RLX-C042": "a GGUF value of the wrong type or out of range",
+    "RLX-C043": "GGUF values that contradict each other or the tensors",
+    "RLX-C044": "a GGUF setting that is not understood or not supported",
     # T: tokenizers and templates
     # P: profiles
     "RLX-P001": "a profile file does not exist or cannot be read",
