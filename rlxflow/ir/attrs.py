@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from rlxflow.dtypes import DType
 from rlxflow.errors import GraphError, nearest
-from rlxflow.ir.dims import Shape, Sym, shape
+from rlxflow.ir.dims import Shape, Sym, bind, shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,16 @@ def freeze(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple(sorted((k, freeze(v)) for k, v in value.items()))
     return tuple(freeze(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def bind_attrs(attrs: Mapping[str, Any], sizes: Mapping[str, int]) -> Mapping[str, Any]:
+    """Attributes with every symbolic size replaced by its value."""
+    if not any(isinstance(v, (Sym, tuple)) for v in attrs.values()):
+        return attrs
+    return {name: _bound(v, sizes) for name, v in attrs.items()}
+
+
+def _bound(value: Any, sizes: Mapping[str, int]) -> Any:
+    if isinstance(value, Sym):
+        return bind(value, sizes)
+    return tuple(_bound(v, sizes) for v in value) if isinstance(value, tuple) else value

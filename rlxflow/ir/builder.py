@@ -66,6 +66,11 @@ class GraphBuilder:
             self._stages[node] = known + tuple(p for p in self._path if p not in known)
         return node
 
+    def owns(self, value: Value) -> bool:
+        """Whether a value was made by this builder."""
+        node = value.node
+        return self._interned.get((node.op, node.operands, tuple(node.attrs.items()))) is node
+
     def finish(
         self,
         name: str,

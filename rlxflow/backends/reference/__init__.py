@@ -1,0 +1,1 @@
+"""The reference backend: NumPy, one op after the other, obviously right."""

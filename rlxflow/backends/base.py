@@ -1,0 +1,98 @@
+"""What a backend is: it claims ops, and compiles a graph of claimed ops into an executable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from rlxflow.dtypes import Array
+from rlxflow.errors import BackendError, PluginError, nearest
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Node
+
+if TYPE_CHECKING:
+    from rlxflow.profile.model import CompileProfile
+
+
+class Weights(Protocol):
+    """Reads the tensors of a graph's params by key, in their stored dtype (see `WeightSource.read`)."""
+
+    def read(self, key: str) -> Array: ...
+
+
+@dataclass(slots=True)
+class CacheState:
+    """The caches of some sequences: a handle that the caller keeps and the executable fills.
+
+    `arrays` maps a cache name to [B, Hkv, capacity, D]; `lengths` counts the valid rows per sequence.
+    """
+
+    arrays: dict[str, Array]
+    lengths: Array
+    capacity: int
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more positions; at least doubles, so that appending costs O(1) per token."""
+        if capacity <= self.capacity:
+            return
+        capacity = max(capacity, 2 * self.capacity)
+        for name, old in self.arrays.items():
+            new = np.zeros((*old.shape[:2], capacity, old.shape[3]), old.dtype)
+            new[:, :, : self.capacity] = old
+            self.arrays[name] = new
+        self.capacity = capacity
+
+    def truncate(self, lengths: Array) -> None:
+        """Forget the positions from `lengths[b]` on."""
+        self.lengths = np.minimum(self.lengths, lengths).astype(np.int32)
+
+
+class Executable(Protocol):
+    """A compiled program.
+
+    Calling it runs the program once on named arrays; `state` holds the caches of a decoder and is updated
+    in place. Results own their memory.
+    """
+
+    graph: Graph
+
+    def __call__(self, inputs: Mapping[str, Array], state: CacheState | None = None) -> dict[str, Array]: ...
+
+    def new_state(self, batch: int, capacity: int) -> CacheState: ...
+
+
+class Backend(Protocol):
+    """A name, the nodes it can run, and a compile step. What it does not claim is decomposed for it."""
+
+    name: str
+
+    def claims(self, node: Node) -> bool: ...
+
+    def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> Executable: ...
+
+
+def find_backend(name: str) -> Backend:
+    """A backend by name: built in, or an entry point of the group `rlxflow.backends`."""
+    from rlxflow.backends.reference.backend import ReferenceBackend
+
+    if name == ReferenceBackend.name:
+        return ReferenceBackend()
+    points = {p.name: p for p in entry_points(group="rlxflow.backends")}
+    if name not in points:
+        known = [ReferenceBackend.name, *points]
+        hint = nearest(name, known) or f"known: {', '.join(known)}"
+        raise BackendError(f"no backend {name!r}", code="RLX-B001", hint=hint)
+    try:
+        backend: Backend = points[name].load()()
+    except Exception as error:
+        raise PluginError(
+            f"backend {name!r} does not load: {error}",
+            code="RLX-X002",
+            where=points[name].value,
+            hint="reinstall it",
+        ) from error
+    return backend

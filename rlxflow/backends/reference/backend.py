@@ -1,0 +1,43 @@
+"""The reference backend: every op by its NumPy reference, one sequence at a time.
+
+Sequences of a batch run alone and without their padding wherever the ops allow it, so a sequence's numbers
+do not depend on its company.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlxflow.backends.base import Weights
+from rlxflow.backends.reference.executable import ReferenceExecutable
+from rlxflow.dequantize import dequantize
+from rlxflow.dtypes import Array
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Node
+
+if TYPE_CHECKING:
+    from rlxflow.profile.model import CompileProfile
+
+
+@dataclass(frozen=True)
+class ReferenceBackend:
+    """Runs any op that has a NumPy reference. Weights are widened to `compute` (f32, or f64 as an oracle)."""
+
+    name = "reference"
+    compute: type[np.floating[Any]] = np.float32
+
+    def claims(self, node: Node) -> bool:
+        return node.op.reference_fn is not None or node.op.name in ("input", "param", "state")
+
+    def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> ReferenceExecutable:
+        params = {v: self._widen(v.node, weights) for v in graph.params.values()}
+        return ReferenceExecutable(graph, params)
+
+    def _widen(self, node: Node, weights: Weights) -> Array:
+        dtype, array = node.attrs["dtype"], weights.read(node.attrs["key"])
+        if dtype.packed:
+            array = dequantize(dtype, array)
+        return array.astype(self.compute, copy=False) if dtype.is_float else array

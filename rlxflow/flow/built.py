@@ -1,0 +1,87 @@
+"""A flow bound to weights: the graph, where each parameter comes from, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlxflow.dtypes import DTYPES
+from rlxflow.errors import FlowError
+from rlxflow.flow.flow import ModelFlow
+from rlxflow.flow.lowering import lower
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Type
+from rlxflow.ir.verify import verify
+from rlxflow.weights.plan import WeightPlan, plan_weights
+from rlxflow.weights.report import LoadReport
+
+if TYPE_CHECKING:
+    from rlxflow.backends.base import Executable
+    from rlxflow.flow.emit import Problem
+    from rlxflow.profile.model import CompileProfile
+    from rlxflow.weights.source import WeightSource
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltModel:
+    """The result of `ModelFlow.build`: nothing is read or compiled yet."""
+
+    flow: ModelFlow
+    graph: Graph
+    source: WeightSource
+    plan: WeightPlan
+    profile: CompileProfile
+
+    @property
+    def report(self) -> LoadReport:
+        return self.plan.report
+
+    def compile(
+        self, profile: str | CompileProfile | None = None, outputs: Iterable[str] | None = None
+    ) -> Executable:
+        """Read the weights and compile the graph for a set of outputs (all of them by default).
+
+        A profile given here replaces the flow's for everything after building (precision, backend).
+        """
+        from rlxflow.runtime.compile import compile_graph
+
+        return compile_graph(self, profile, outputs)
+
+
+def build(flow: ModelFlow, source: WeightSource, profile: str | CompileProfile) -> BuiltModel:
+    """Check the flow, match the weights, and emit the graph under the profile's fusion policy."""
+    from rlxflow.profile.load import load_profile
+
+    settings = load_profile(profile)
+    raise_problems(flow, flow.check())
+    plan = plan_weights(flow.weights(), source)
+    types = {key: (t.key, Type(t.info.dtype, t.info.shape)) if t else None for key, t in plan.tensors.items()}
+    lowered = lower(
+        flow,
+        types,
+        fusable=settings.fusion.policy.value == "fusable",
+        kv_dtype=DTYPES[settings.precision.kv_cache.value],
+    )
+    raise_problems(flow, lowered.problems)
+    assert lowered.graph is not None  # no problems means there is a graph
+    return BuiltModel(flow, verify(lowered.graph), source, plan, settings)
+
+
+def raise_problems(flow: ModelFlow, problems: tuple[Problem, ...]) -> None:
+    """One `FlowError` for all problems; it carries the code of the first."""
+    if not problems:
+        return
+    first, shown = problems[0], "\n       ".join(str(p) for p in problems[:10])
+    more = f"\n       … and {len(problems) - 10} more" if len(problems) > 10 else ""
+    raise FlowError(
+        first.message if len(problems) == 1 else f"{len(problems)} wiring problems:\n       {shown}{more}",
+        code=first.code,
+        where=first.where if len(problems) == 1 else flow.name,
+        hint=first.hint if len(problems) == 1 else "flow.check() returns them all",
+        details={
+            "problems": [
+                {"code": p.code, "message": p.message, "where": p.where, "hint": p.hint} for p in problems
+            ]
+        },
+    )

@@ -1,0 +1,135 @@
+"""`ModelFlow`: a model declared as a line of stages. Plain data; nothing is computed until `build`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rlxflow.dtypes import DTYPES, DType
+from rlxflow.errors import FlowError, nearest
+from rlxflow.flow.fluent import StageMethods
+from rlxflow.flow.layer_stack import checked_stage
+from rlxflow.flow.stage import Stage
+from rlxflow.ir.dims import DimLike, Shape, shape
+from rlxflow.weights.plan import WeightSpec
+
+if TYPE_CHECKING:
+    from rlxflow.flow.built import BuiltModel
+    from rlxflow.flow.emit import Problem
+    from rlxflow.flow.summary import Summary
+    from rlxflow.profile.model import CompileProfile
+    from rlxflow.weights.source import WeightSource
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """A declared input. `default` fills an input that a caller leaves out (1 for masks, 0 for type ids)."""
+
+    name: str
+    shape: Shape
+    dtype: DType
+    default: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class ModelFlow(StageMethods):
+    """An immutable model declaration; every method returns a new flow.
+
+    The first declared input is the first active value. Stages transform it one after the other. Outputs
+    are the values marked with `output`; a flow without any has one output "output", the last value.
+    """
+
+    name: str
+    inputs: tuple[InputSpec, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    profile: str | CompileProfile = "exact"
+
+    def input(
+        self, name: str, shape_: Iterable[DimLike], dtype: str | DType = "f32", default: int | None = None
+    ) -> ModelFlow:
+        """Declare an input array, e.g. `.input("input_ids", ("B", "S"), "i64")`."""
+        if any(spec.name == name for spec in self.inputs):
+            raise FlowError(
+                f"input {name!r} is declared twice",
+                code="RLX-F013",
+                where=self.name,
+                hint="rename one of them",
+            )
+        if isinstance(dtype, str):
+            if dtype not in DTYPES:
+                raise FlowError(
+                    f"no dtype {dtype!r}", code="RLX-F014", where=f"input {name}", hint=nearest(dtype, DTYPES)
+                )
+            dtype = DTYPES[dtype]
+        return replace(self, inputs=(*self.inputs, InputSpec(name, shape(shape_), dtype, default)))
+
+    def decoder_inputs(self) -> ModelFlow:
+        """The inputs of every decoder: `input_ids` i64 [B, S], `past_len` and `new_len` i32 [B].
+
+        Positions, causality, padding and the last token follow from the two lengths: row b holds
+        `new_len[b]` tokens (the rest is padding) that stand at positions past_len[b], past_len[b] + 1, …
+        """
+        flow = self.input("input_ids", ("B", "S"), "i64")
+        return flow.input("past_len", ("B",), "i32").input("new_len", ("B",), "i32")
+
+    def stage(self, stage: Stage) -> ModelFlow:
+        """Append any stage, built in or not."""
+        return replace(self, stages=(*self.stages, checked_stage(stage)))
+
+    def with_profile(self, profile: str | CompileProfile) -> ModelFlow:
+        """The same flow with another default profile: a preset's name, a path, or an object."""
+        return replace(self, profile=profile)
+
+    def when(self, condition: bool, then: Callable[[ModelFlow], ModelFlow]) -> ModelFlow:
+        """`then(flow)` if the condition holds, else the flow; decided now."""
+        return then(self) if condition else self
+
+    def patch(self, change: Callable[[ModelFlow], ModelFlow]) -> ModelFlow:
+        """`change(flow)`, applied now: for edits that the fluent methods do not cover."""
+        return change(self)
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        """Every weight the stages want, in order."""
+        return tuple(spec for stage in self.stages for spec in stage.weights())
+
+    def check(self) -> tuple[Problem, ...]:
+        """Every wiring error, before any weight exists; empty when the flow is sound."""
+        from rlxflow.flow.lowering import lower
+
+        return lower(self).problems
+
+    def summary(self) -> Summary:
+        """Stages with their shapes, parameter counts and memory."""
+        from rlxflow.flow.summary import summarize
+
+        return summarize(self)
+
+    def build(self, weights: WeightSource, profile: str | CompileProfile | None = None) -> BuiltModel:
+        """Check the flow, check the weights' headers against it, and emit the graph. Reads no tensor data.
+
+        Raises `FlowError` with every wiring problem, or a `WeightsError` with every weight problem.
+        """
+        from rlxflow.flow.built import build
+
+        return build(self, weights, self.profile if profile is None else profile)
+
+    def diff(self, other: ModelFlow) -> str:
+        """A unified diff of the two flows as code; empty where they are equal."""
+        lines = difflib.unified_diff(
+            repr(self).splitlines(), repr(other).splitlines(), self.name, other.name, lineterm="", n=1
+        )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """The flow as code that builds it."""
+        lines = [f"ModelFlow({self.name!r})"]
+        for spec in self.inputs:
+            sizes = tuple(d if isinstance(d, int) else str(d) for d in spec.shape)
+            default = f", default={spec.default}" if spec.default is not None else ""
+            lines.append(f"    .input({spec.name!r}, {sizes!r}, {spec.dtype.name!r}{default})")
+        lines += [f"    .stage({stage!r})" for stage in self.stages]
+        if self.profile != "exact":
+            lines.append(f"    .with_profile({self.profile!r})")
+        return "(" + "\n".join(lines) + ")" if len(lines) > 1 else lines[0]

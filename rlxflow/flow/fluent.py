@@ -1,0 +1,209 @@
+"""The fluent names of the built-in stages, shared by `ModelFlow` and `LayerStack`.
+
+Each method appends one stage; what it computes is said at the stage. Stages without a name here, and all
+third-party ones, are appended with `.stage(...)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from rlxflow.errors import FlowError
+
+if TYPE_CHECKING:
+    from rlxflow.flow.emit import Emit
+    from rlxflow.flow.stage import Stage
+    from rlxflow.ir.values import Value
+    from rlxflow.stages.bert import BertEncoderLayerSpec, BertQkvStyle
+    from rlxflow.stages.rope import RopeTablesStage
+    from rlxflow.weights.plan import WeightSpec
+
+
+class StageMethods:
+    """Methods that append stages; a subclass provides `stage`."""
+
+    def stage(self, stage: Stage) -> Self:
+        raise NotImplementedError
+
+    def repeat_layers(self, count: int, layer: Callable[[int], Stage], name: str = "layers") -> Self:
+        """Append `layer(0)` … `layer(count - 1)`, each under the path `name.i`; `layer` is called now."""
+        from rlxflow.flow.layer_stack import LayerStack, checked_stage
+
+        if count < 0:
+            raise FlowError(
+                f"cannot repeat {count} times", code="RLX-F017", where=name, hint="give a count of 0 or more"
+            )
+        flow = self
+        for i in range(count):
+            try:
+                stage = checked_stage(layer(i))
+            except FlowError as error:
+                error.where = f"{name}.{i}"
+                raise
+            flow = flow.stage(LayerStack(f"{name}.{i}", (stage,)))
+        return flow
+
+    def layer(self, name: str, fill: Callable[[Any], Stage]) -> Self:
+        """Append a `LayerStack` named `name`, filled by a function that gets it empty."""
+        from rlxflow.flow.layer_stack import LayerStack, checked_stage
+
+        return self.stage(checked_stage(fill(LayerStack(name))))
+
+    def output(self, name: str) -> Self:
+        """Make the active value an output of the flow; it flows on."""
+        from rlxflow.stages.output import OutputStage
+
+        return self.stage(OutputStage(name))
+
+    # -- embeddings -------------------------------------------------------------------------------
+
+    def embed(self, key: str, vocab_size: int | None = None, hidden_size: int | None = None) -> Self:
+        from rlxflow.stages.embed import EmbedStage
+
+        return self.stage(EmbedStage(key, vocab_size, hidden_size))
+
+    def token_embed(self, vocab_size: int | None = None, hidden_size: int | None = None) -> Self:
+        return self.embed("model.embed_tokens.weight", vocab_size, hidden_size)
+
+    def gather_from_input(
+        self, input_name: str, key: str, num_rows: int | None = None, hidden_size: int | None = None
+    ) -> Self:
+        from rlxflow.stages.embed import GatherFromInputStage
+
+        return self.stage(GatherFromInputStage(input_name, key, num_rows, hidden_size))
+
+    def gather_add(
+        self, input_name: str, key: str, num_rows: int | None = None, hidden_size: int | None = None
+    ) -> Self:
+        from rlxflow.stages.embed import GatherAddStage
+
+        return self.stage(GatherAddStage(input_name, key, num_rows, hidden_size))
+
+    def add_positions(self, key: str, num_rows: int | None = None, hidden_size: int | None = None) -> Self:
+        from rlxflow.stages.embed import AddPositionsStage
+
+        return self.stage(AddPositionsStage(key, num_rows, hidden_size))
+
+    def rope_tables(self, tables: RopeTablesStage) -> Self:
+        return self.stage(tables)
+
+    # -- norms, linear layers, residuals ----------------------------------------------------------
+
+    def rms_norm(self, key: str, eps: float, unit_offset: bool = False) -> Self:
+        from rlxflow.stages.norm import RmsNormStage
+
+        return self.stage(RmsNormStage(key, eps, unit_offset))
+
+    def final_norm(self, eps: float) -> Self:
+        return self.rms_norm("model.norm.weight", eps)
+
+    def layer_norm(self, key: str, bias_key: str | None, eps: float) -> Self:
+        from rlxflow.stages.norm import LayerNormStage
+
+        return self.stage(LayerNormStage(key, bias_key, eps))
+
+    def linear(self, key: str, out_features: int | None = None, bias_key: str | None = None) -> Self:
+        from rlxflow.stages.linear import LinearStage
+
+        return self.stage(LinearStage(key, out_features, bias_key))
+
+    def residual_save(self) -> Self:
+        from rlxflow.stages.residual import ResidualSaveStage
+
+        return self.stage(ResidualSaveStage())
+
+    def residual_add(self) -> Self:
+        from rlxflow.stages.residual import ResidualAddStage
+
+        return self.stage(ResidualAddStage())
+
+    def store_stream(self, stream: str) -> Self:
+        from rlxflow.stages.stream import StoreStreamStage
+
+        return self.stage(StoreStreamStage(stream))
+
+    def load_stream(self, stream: str) -> Self:
+        from rlxflow.stages.stream import LoadStreamStage
+
+        return self.stage(LoadStreamStage(stream))
+
+    # -- feed-forward and layers ------------------------------------------------------------------
+
+    def swiglu(self, gate_key: str, up_key: str, down_key: str, intermediate_size: int | None = None) -> Self:
+        from rlxflow.stages.ffn import GatedMlpStage
+
+        return self.stage(GatedMlpStage(gate_key, up_key, down_key, intermediate_size))
+
+    def swiglu_hf_mlp(self, prefix: str, intermediate_size: int | None = None) -> Self:
+        """SwiGLU with the keys `{prefix}.gate_proj|up_proj|down_proj.weight`; the prefix ends in `.mlp`."""
+        from rlxflow.stages.ffn import GatedMlpStage
+
+        return self.stage(GatedMlpStage.hf(prefix, intermediate_size))
+
+    def gelu_ffn(self, prefix: str, intermediate_size: int | None = None) -> Self:
+        """BERT's feed-forward: `{prefix}.intermediate.dense.*`, exact GELU, `{prefix}.output.dense.*`."""
+        from rlxflow.stages.ffn import MlpStage
+
+        return self.stage(MlpStage.hf_bert(prefix, intermediate_size))
+
+    def bert_encoder_layer(self, spec: BertEncoderLayerSpec) -> Self:
+        from rlxflow.stages.bert import BertEncoderLayerStage
+
+        return self.stage(BertEncoderLayerStage(spec))
+
+    def repeat_bert_layers(
+        self, count: int, prefix: str, style: BertQkvStyle, hidden_size: int, num_heads: int, eps: float
+    ) -> Self:
+        """BERT layers `{prefix}.encoder.layer.{i}` (no dot for an empty prefix)."""
+        from rlxflow.stages.bert import BertEncoderLayerSpec, BertEncoderLayerStage
+
+        root = f"{prefix}.encoder.layer" if prefix else "encoder.layer"
+
+        def layer(i: int) -> Stage:
+            spec = BertEncoderLayerSpec.hf(
+                f"{root}.{i}", style, hidden_size=hidden_size, num_heads=num_heads, eps=eps
+            )
+            return BertEncoderLayerStage(spec)
+
+        return self.repeat_layers(count, layer)
+
+    # -- heads and pooling ------------------------------------------------------------------------
+
+    def gather_last_token(self) -> Self:
+        from rlxflow.stages.head import GatherLastTokenStage
+
+        return self.stage(GatherLastTokenStage())
+
+    def lm_head(self, vocab_size: int, hidden_size: int, tied: bool = False) -> Self:
+        from rlxflow.stages.head import LmHeadStage
+
+        return self.stage(LmHeadStage(vocab_size, hidden_size, tied))
+
+    def cls_token_pool(self) -> Self:
+        from rlxflow.stages.pool import ClsTokenPoolStage
+
+        return self.stage(ClsTokenPoolStage())
+
+    def mean_pool(self, mask_input: str) -> Self:
+        from rlxflow.stages.pool import MeanPoolStage
+
+        return self.stage(MeanPoolStage(mask_input))
+
+    def l2_normalize(self) -> Self:
+        from rlxflow.stages.pool import L2NormalizeStage
+
+        return self.stage(L2NormalizeStage())
+
+    # -- raw graph --------------------------------------------------------------------------------
+
+    def custom(
+        self,
+        emit: Callable[[Emit, Value | None], Value | None],
+        weights: Mapping[str, tuple[int | None, ...]] | tuple[WeightSpec, ...] = (),
+        name: str = "custom",
+    ) -> Self:
+        """A stage from a closure; list the weights it reads as specs or as {key: shape}."""
+        from rlxflow.stages.custom import CustomStage
+
+        return self.stage(CustomStage.of(emit, weights, name))

@@ -1,0 +1,73 @@
+"""From a flow to its graph: one emission, used to check a flow and to build it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rlxflow.dtypes import DType, f32
+from rlxflow.flow.emit import Emit, Problem, run_all
+from rlxflow.flow.flow import ModelFlow
+from rlxflow.ir.builder import GraphBuilder, never
+from rlxflow.ir.dims import UNKNOWN
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.op import Op, emitting
+from rlxflow.ir.values import Type, Value
+from rlxflow.ops.leaves import input_
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """The graph of a flow (None where there are problems), its problems, and the value after each stage."""
+
+    graph: Graph | None
+    problems: tuple[Problem, ...]
+    trace: tuple[tuple[str, Value | None], ...]
+
+
+def is_block(op: Op[..., object]) -> bool:
+    """The ops that the `fusable` policy expands."""
+    return op.level == "block"
+
+
+def lower(
+    flow: ModelFlow,
+    weights: Mapping[str, tuple[str, Type] | None] | None = None,
+    *,
+    fusable: bool = False,
+    kv_dtype: DType = f32,
+) -> Lowered:
+    """Emit every stage. Without `weights`, each declared weight is f32 of its declared shape."""
+    known = declared_types(flow) if weights is None else weights
+    builder = GraphBuilder(is_block if fusable else never)
+    with emitting(builder):
+        inputs = {s.name: input_(key=s.name, dtype=s.dtype, shape=s.shape) for s in flow.inputs}
+        e = Emit(builder, known, inputs, kv_dtype)
+        x = next(iter(inputs.values()), None)
+        if x is None:
+            e.problems.append(
+                Problem("RLX-F015", "the flow has no input", flow.name, "declare one with .input(...)")
+            )
+        x = run_all(e, flow.stages, x)
+        for _, path in e.state.residuals:
+            e.problems.append(
+                Problem("RLX-F012", "the residual saved here is never added", path, "add residual_add()")
+            )
+        outputs = e.state.outputs or ({"output": x} if x is not None and flow.stages else {})
+    if not outputs and not e.problems:
+        e.problems.append(
+            Problem("RLX-F016", "the flow has no output", flow.name, "add a stage, and .output(name)")
+        )
+    if e.problems:
+        return Lowered(None, tuple(e.problems), tuple(e.trace))
+    graph = builder.finish(flow.name, inputs, outputs, tuple(e.state.caches.values()))
+    return Lowered(graph, (), tuple(e.trace))
+
+
+def declared_types(flow: ModelFlow) -> dict[str, tuple[str, Type] | None]:
+    """Each declared weight as f32 of its declared shape, with `UNKNOWN` for a size that only a header tells."""
+    types: dict[str, tuple[str, Type] | None] = {}
+    for spec in flow.weights():
+        key = spec.tied_to or spec.key
+        types[spec.key] = key, Type(f32, tuple(UNKNOWN if d is None else d for d in spec.shape))
+    return types

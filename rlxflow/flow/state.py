@@ -1,0 +1,23 @@
+"""What stages share while a flow is emitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rlxflow.ir.graph import State
+from rlxflow.ir.values import Value
+
+
+@dataclass(slots=True)
+class FlowState:
+    """Named handles: rope tables, saved residuals, streams, outputs and cache states.
+
+    `rope` maps a table name to (cos, sin); `residuals` is a stack of (value, path of the stage that saved
+    it); `streams` holds values stored by name; `caches` the states of the flow.
+    """
+
+    rope: dict[str, tuple[Value, Value]] = field(default_factory=dict)
+    residuals: list[tuple[Value, str]] = field(default_factory=list)
+    streams: dict[str, Value] = field(default_factory=dict)
+    outputs: dict[str, Value] = field(default_factory=dict)
+    caches: dict[str, State] = field(default_factory=dict)

@@ -1,0 +1,99 @@
+"""Feed-forward networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlxflow.flow.emit import Emit
+from rlxflow.ir.values import Value
+from rlxflow.ops.activation import Activation
+from rlxflow.ops.blocks import gated_mlp, matmul_bias_act
+from rlxflow.ops.elementwise import mul
+from rlxflow.weights.plan import WeightSpec
+
+
+@dataclass(frozen=True)
+class GatedMlpStage:
+    """(act(x · gateᵀ) ⊙ (x · upᵀ)) · downᵀ: SwiGLU with silu, GeGLU with gelu_tanh (arXiv 2002.05202).
+
+    x: [..., H]; gate, up: [intermediate_size, H]; down: [H, intermediate_size]. With `bias`, each of the
+    three has one under the key `….bias`.
+    """
+
+    gate_key: str
+    up_key: str
+    down_key: str
+    intermediate_size: int | None = None
+    activation: Activation = "silu"
+    bias: bool = False
+
+    @classmethod
+    def hf(
+        cls,
+        prefix: str,
+        intermediate_size: int | None = None,
+        activation: Activation = "silu",
+        bias: bool = False,
+    ) -> GatedMlpStage:
+        """Keys `{prefix}.gate_proj|up_proj|down_proj.weight`, as in HF's `LlamaMLP`."""
+        gate, up, down = (f"{prefix}.{name}_proj.weight" for name in ("gate", "up", "down"))
+        return cls(gate, up, down, intermediate_size, activation, bias)
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        n = self.intermediate_size
+        shapes = ((self.gate_key, (n, None)), (self.up_key, (n, None)), (self.down_key, (None, n)))
+        specs = tuple(WeightSpec(key, shape) for key, shape in shapes)
+        if not self.bias:
+            return specs
+        return specs + tuple(WeightSpec(_bias_key(key), shape[:1]) for key, shape in shapes)
+
+    def emit(self, e: Emit, x: Value | None) -> Value:
+        x = e.need(x)
+        gate, up, down = e.weight(self.gate_key), e.weight(self.up_key), e.weight(self.down_key)
+        if not self.bias:
+            return gated_mlp(x, gate, up, down, activation=self.activation)
+        gate_bias, up_bias, down_bias = (
+            e.weight(_bias_key(k)) for k in (self.gate_key, self.up_key, self.down_key)
+        )
+        gated = matmul_bias_act(x, gate, gate_bias, activation=self.activation)
+        return matmul_bias_act(mul(gated, matmul_bias_act(x, up, up_bias)), down, down_bias)
+
+
+def _bias_key(weight_key: str) -> str:
+    return weight_key.removesuffix(".weight") + ".bias"
+
+
+@dataclass(frozen=True)
+class MlpStage:
+    """act(x · w₁ᵀ + b₁) · w₂ᵀ + b₂; x: [..., H], w₁: [intermediate_size, H], w₂: [H, intermediate_size]."""
+
+    in_key: str
+    out_key: str
+    intermediate_size: int | None = None
+    activation: Activation = "gelu"
+
+    @classmethod
+    def hf_bert(
+        cls, prefix: str, intermediate_size: int | None = None, activation: Activation = "gelu"
+    ) -> MlpStage:
+        """Keys `{prefix}.intermediate.dense.*` and `{prefix}.output.dense.*`."""
+        return cls(
+            f"{prefix}.intermediate.dense.weight",
+            f"{prefix}.output.dense.weight",
+            intermediate_size,
+            activation,
+        )
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        n = self.intermediate_size
+        return (
+            WeightSpec(self.in_key, (n, None)),
+            WeightSpec(_bias_key(self.in_key), (n,)),
+            WeightSpec(self.out_key, (None, n)),
+            WeightSpec(_bias_key(self.out_key), (None,)),
+        )
+
+    def emit(self, e: Emit, x: Value | None) -> Value:
+        in_bias, out_bias = e.weight(_bias_key(self.in_key)), e.weight(_bias_key(self.out_key))
+        hidden = matmul_bias_act(e.need(x), e.weight(self.in_key), in_bias, activation=self.activation)
+        return matmul_bias_act(hidden, e.weight(self.out_key), out_bias)

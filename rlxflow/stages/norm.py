@@ -1,0 +1,42 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlxflow.flow.emit import Emit
+from rlxflow.ir.values import Value
+from rlxflow.ops.norm import layer_norm, rms_norm
+from rlxflow.weights.plan import WeightSpec
+
+
+@dataclass(frozen=True)
+class RmsNormStage:
+    """y = x / √(mean(x²) + eps) · w, or · (1 + w) with `unit_offset`; x: [..., H], w: [H]."""
+
+    key: str
+    eps: float
+    unit_offset: bool = False
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        return (WeightSpec(self.key, (None,)),)
+
+    def emit(self, e: Emit, x: Value | None) -> Value:
+        return rms_norm(e.need(x), e.weight(self.key), eps=self.eps, unit_offset=self.unit_offset)
+
+
+@dataclass(frozen=True)
+class LayerNormStage:
+    """y = (x − mean) / √(variance + eps) · w + b; x: [..., H]; w, b: [H]; b may be absent."""
+
+    key: str
+    bias_key: str | None
+    eps: float
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        keys = [self.key] if self.bias_key is None else [self.key, self.bias_key]
+        return tuple(WeightSpec(k, (None,)) for k in keys)
+
+    def emit(self, e: Emit, x: Value | None) -> Value:
+        bias = None if self.bias_key is None else e.weight(self.bias_key)
+        return layer_norm(e.need(x), e.weight(self.key), bias, eps=self.eps)
