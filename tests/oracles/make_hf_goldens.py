@@ -1,0 +1,172 @@
+"""Make `goldens/hf_{bert,llama,qwen2,qwen3}.*`: outputs of tiny random models as Hugging Face computes them.
+
+Run with torch and transformers:
+
+    python tests/oracles/make_hf_goldens.py [model_type ...]
+
+Models run in float32 with eager attention. Weights are those of `tiny_weights`, loaded by name and strictly.
+`tests/goldens.py` reads the files and says what they hold.
+
+The script fails unless, in every case, each sub-block moves the residual by 10 % or more, float32 rounding
+(against the same model in float64, each sequence alone) stays under a quarter of the tolerance, and every
+field of the config that changes the graph moves the output by 100 times the tolerance or more when misread.
+Only the two forms of GELU are nearer to each other: 10 times. `perturb.py` lists the fields. The smallest of
+each is printed.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from goldens import error
+from hf_cases import CASES, Case, Config
+from perturb import NEAR_FIELD, perturbations
+from tiny_weights import tiny_weights
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+TOLERANCE = 1e-5
+SEED = 1
+
+MODEL_CLASSES = {
+    "bert": lambda config: transformers.BertModel(config, add_pooling_layer=False),
+    "llama": transformers.LlamaForCausalLM,
+    "qwen2": transformers.Qwen2ForCausalLM,
+    "qwen3": transformers.Qwen3ForCausalLM,
+}
+Arrays = dict[str, np.ndarray]
+
+
+def build(config: Config) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The Hugging Face model of `config` with tiny weights, and the shapes of its parameters (ties once)."""
+    parsed = transformers.AutoConfig.for_model(**copy.deepcopy(config))
+    parsed._attn_implementation = "eager"
+    model = MODEL_CLASSES[config["model_type"]](parsed).float().eval()
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    state = {name: torch.from_numpy(value) for name, value in tiny_weights(shapes, SEED).items()}
+    if parsed.tie_word_embeddings and "lm_head.weight" in model.state_dict():
+        assert "lm_head.weight" not in shapes
+        state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    model.load_state_dict(state, strict=True)
+    return model, shapes
+
+
+def batch(case: Case) -> Arrays:
+    """Random ids in the case's lengths; positions count from 0 at the first valid token."""
+    random = np.random.default_rng(sum(case.name.encode()))
+    shape = (len(case.lengths), max(case.lengths))
+    column = np.arange(shape[1])
+    lengths = np.array(case.lengths)[:, None]
+    mask = column < lengths if case.pad == "right" else column >= shape[1] - lengths
+    arrays = {
+        "input_ids": np.where(mask, random.integers(0, case.config["vocab_size"], shape), 0),
+        "attention_mask": mask.astype(np.int64),
+        "position_ids": np.maximum(mask.cumsum(axis=1) - 1, 0),
+        "token_type_ids": random.integers(0, case.config.get("type_vocab_size", 1), shape) * mask,
+    }
+    return {name: arrays[name].astype(np.int64) for name in case.inputs}
+
+
+@torch.no_grad()
+def run(model: Any, inputs: Arrays) -> np.ndarray:
+    """`logits`, or `last_hidden_state` of an encoder; zero at padded positions."""
+    out = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    values = (out.logits if "logits" in out else out.last_hidden_state).numpy()
+    return values * inputs["attention_mask"][:, :, None].astype(values.dtype)
+
+
+@torch.no_grad()
+def smallest_contribution(model: Any, inputs: Arrays) -> float:
+    """min over sub-blocks of |what the block adds| / |the residual it is added to|, over valid positions."""
+    valid = torch.from_numpy(inputs["attention_mask"].astype(bool))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda _, args, output: seen.append((args[0][valid], output[valid])))
+        for name, module in model.named_modules()
+        if name.lower().endswith(("layernorm", ".norm"))
+    ]
+    run(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    # The residual reaches each norm and leaves it untouched, except in BERT, where it goes through the norm.
+    through = model.config.model_type == "bert"
+    before = [output if through else value for value, output in seen[:-1]]
+    after = [value for value, _ in seen[1:]]
+    return min(float((b - a).norm() / a.norm()) for a, b in zip(before, after, strict=True))
+
+
+def check_perturbations(case: Case, inputs: Arrays, expected: np.ndarray) -> dict[str, float]:
+    """How far the output moves when a field of the config is misread."""
+    valid = inputs["attention_mask"].astype(bool)
+    moved: dict[str, float] = {}
+    for field, config in perturbations(case.config):
+        moved[field] = error(run(build(config)[0], inputs), expected, valid)
+    for field in case.idle:
+        assert moved.pop(field) == 0.0, (case.name, field)
+    return moved
+
+
+def rounding(case: Case, inputs: Arrays, expected: np.ndarray) -> float:
+    """The distance from the same model in float64, each sequence alone and without padding."""
+    model = build(case.config)[0].double()
+    worst = 0.0
+    for row, mask in enumerate(inputs["attention_mask"].astype(bool)):
+        alone = run(model, {name: value[row : row + 1, mask] for name, value in inputs.items()})
+        worst = max(worst, error(alone[0], expected[row, mask]))
+    return worst
+
+
+def make(model_type: str) -> bool:
+    """Write the two files of one architecture; whether all checks passed."""
+    arrays: Arrays = {}
+    records = []
+    least: dict[str, list[float]] = defaultdict(list)
+    for case in CASES[model_type]:
+        model, shapes = build(case.config)
+        inputs = batch(case)
+        expected = run(model, inputs)
+        output = "logits" if "lm_head.weight" in model.state_dict() else "last_hidden_state"
+        least["contribution of a sub-block"].append(smallest_contribution(model, inputs))
+        least["tolerance / float32 rounding"].append(TOLERANCE / rounding(case, inputs, expected))
+        for field, change in check_perturbations(case, inputs, expected).items():
+            least[field].append(change / TOLERANCE)
+        arrays |= {f"{case.name}/{name}": value for name, value in {**inputs, output: expected}.items()}
+        records.append({"name": case.name, "tags": case.tags, "config": case.config, "shapes": shapes})
+
+    limits = {"contribution of a sub-block": 0.1, "tolerance / float32 rounding": 4.0, NEAR_FIELD: 10.0}
+    print(f"{model_type}: {len(records)} cases; changes in units of the tolerance, {TOLERANCE}")
+    passed = True
+    for name, values in least.items():
+        limit = limits.get(name, 100.0)
+        passed &= min(values) >= limit
+        worst = "" if min(values) >= limit else "  FAILS"
+        print(f"  {name:34} {len(values):2} cases, min {min(values):9.2f}, needs {limit:g}{worst}")
+    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
+    head = json.dumps({"made_with": versions, "seed": SEED})
+    lines = ",\n".join(json.dumps(record) for record in records)
+    path = GOLDENS / f"hf_{model_type}"
+    path.with_suffix(".json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)
+    return passed
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    results = [make(model_type) for model_type in sys.argv[1:] or CASES]
+    if not all(results):
+        raise SystemExit("a check failed")
+
+
+if __name__ == "__main__":
+    main()
