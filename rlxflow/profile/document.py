@@ -132,13 +132,13 @@ class Document:
                 raise
             hint = error.hint if error.code == "RLX-P008" else "file names are relative to this profile"
             raise self.extends_error(
-                f"cannot extend {printable(name, 80)!r}: {error.message}", hint
+                f"cannot extend '{printable(name, 80)}': {error.message}", hint
             ) from None
 
     def _parent_file(self, name: str) -> Document:
         if self.folder is None or self.root is None:
             raise self.extends_error(
-                f"cannot extend the file {printable(name, 80)!r}: only profiles read from a file can",
+                f"cannot extend the file '{printable(name, 80)}': only profiles read from a file can",
                 "extend a preset by its name, or save this profile as a file",
             )
         path = self.folder / name
@@ -148,7 +148,7 @@ class Document:
             inside = False
         if not inside:
             raise self.extends_error(
-                f"cannot extend {printable(name, 80)!r}: it leads out of the profile's directory",
+                f"cannot extend '{printable(name, 80)}': it leads out of the profile's directory",
                 "copy that profile beside this one and extend the copy",
             )
         return Document.of_path(path, self.root)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 from functools import cache
 from typing import Any
 
-from rlxflow.errors import nearest, printable
+from rlxflow.errors import printable
 from rlxflow.profile.model import CompileProfile
 from rlxflow.profile.problems import Problem
 from rlxflow.profile.sections import Section
@@ -81,29 +82,32 @@ def unknown_key(key: str, *, is_section: bool, where: str = "") -> Problem:
         message, hint = f"unknown section [{shown}]", _nearest_section(leaf)
     else:
         place = f"in [{printable(section, 80)}]" if section else "before the first section"
-        message = f"unknown key {printable(leaf, 80)!r} {place}"
+        message = f"unknown key '{printable(leaf, 80)}' {place}"
         hint = _nearest_key(section, leaf)
     return Problem("RLX-P003", shown, message, hint, where)
 
 
 def _nearest_section(leaf: str) -> str:
     by_leaf = {name.rpartition(".")[2]: name for name in sections() if name}
-    found = nearest(leaf[:80], by_leaf).removeprefix("did you mean '").removesuffix("'?")
+    found = _closest(leaf, by_leaf)
     if found:
         return f"did you mean [{by_leaf[found]}]?"
     return "the sections are " + ", ".join(f"[{name}]" for name in by_leaf.values())
 
 
 def _nearest_key(section: str, leaf: str) -> str:
-    leaf = leaf[:80]
     homes = [f"[{key.section}]" for key in keys().values() if key.leaf == leaf]
     if homes:
         return f"{leaf!r} belongs in " + " or ".join(homes)
     here = [key.leaf for key in keys().values() if key.section == section]
-    if hint := nearest(leaf, [*here, *HEADER_KEYS] if not section else here):
-        return hint
-    elsewhere = {key.leaf: key.section for key in keys().values()}
-    if hint := nearest(leaf, elsewhere):
-        name = hint.split("'")[1]
-        return f"did you mean {name!r} in [{elsewhere[name]}]?"
+    if found := _closest(leaf, here if section else HEADER_KEYS):
+        return f"did you mean {found!r}?"
+    section_of = {key.leaf: key.section for key in keys().values()}
+    if found := _closest(leaf, section_of):
+        return f"did you mean {found!r} in [{section_of[found]}]?"
     return "the keys here are " + ", ".join(here) if here else "docs/profiles.md lists every key"
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name[:80], list(known), n=1)
+    return close[0] if close else ""

@@ -24,7 +24,7 @@ def override_settings(overrides: Iterable[str]) -> Settings:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
             raise ProfileError(
-                f"{printable(text, 80)!r} is not section.key=value",
+                f"'{printable(text, 80)}' is not section.key=value",
                 code="RLX-P009",
                 where=where,
                 hint="for example fusion.policy=fusable",

@@ -24,7 +24,7 @@ def preset_text(name: str) -> str:
     file = _preset_files().get(name)
     if file is None:
         raise ProfileError(
-            f"no preset is named {printable(name, 80)!r}",
+            f"no preset is named '{printable(name, 80)}'",
             code="RLX-P008",
             hint=nearest(name[:80], preset_names()) or "the presets are " + ", ".join(preset_names()),
         )

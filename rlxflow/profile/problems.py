@@ -67,7 +67,7 @@ def value_problems(section: str, error: ValidationError) -> list[Problem]:
 
 def _value_problem(key: str, kind: str, value: Any, context: Mapping[str, Any]) -> Problem:
     if kind == "extra_forbidden":
-        return Problem("RLX-P003", key, f"unknown key {key!r}", "docs/profiles.md lists every key")
+        return Problem("RLX-P003", key, f"unknown key '{key}'", "docs/profiles.md lists every key")
     if kind == "model_type":
         return section_problem(key, value)
     given = shown(value)
@@ -102,7 +102,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text {printable(value, 60)!r}"
+        return f"the text '{printable(value, 60)}'"
     if isinstance(value, int):
         bits = value.bit_length()
         return str(value) if bits <= 64 else f"an integer of {bits} bits"

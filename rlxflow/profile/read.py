@@ -110,6 +110,8 @@ def _fault(message: str, text: str) -> tuple[str, str]:
 def _remedy(message: str) -> str:
     if "overwrite" in message or "twice" in message or "Duplicate" in message:
         return "this key or section is written twice: keep one"
-    if "Illegal character" in message:
+    if message.endswith("character '\\n'"):
+        return "close the quotes on this line"
+    if "character" in message:
         return "remove the character: only tab and newline are allowed as control characters"
     return 'a line is a [section] or a key = value; text stands in quotes: policy = "direct"'

@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 def _name(default: Any, effect: str) -> Any:
     """A field that takes one of an enum's names; TOML has only text, so the text converts."""
-    return Field(default, strict=False, description=effect)
+    return Field(default=default, strict=False, description=effect)
 
 
 class FusionProfile(Section):
@@ -56,11 +56,11 @@ class FusionProfile(Section):
         FusionTargetKind.AUTO, "Device family whose fusion pipeline runs; `auto` follows the backend."
     )
     assert_clean: bool = Field(
-        False, description="Fail the compile when a rule matched less often than the recipe expects."
+        default=False, description="Fail the compile when a rule matched less often than the recipe expects."
     )
-    skip: bool = Field(False, description="Fuse nothing.")
+    skip: bool = Field(default=False, description="Fuse nothing.")
     attention_threshold: int = Field(
-        64,
+        default=64,
         ge=0,
         le=1_000_000,
         description="Largest batch·seq at which an attention block or a transformer layer is fused whole; "
@@ -73,7 +73,7 @@ def _kebab(field: str) -> str:
 
 
 def _rule(effect: str) -> Any:
-    return Field(True, description=effect)
+    return Field(default=True, description=effect)
 
 
 class RuleProfile(Section):
@@ -113,11 +113,11 @@ class PassProfile(Section):
 
     section: ClassVar[str] = "passes"
 
-    dce: bool = Field(True, description="Remove nodes that no output needs.")
+    dce: bool = Field(default=True, description="Remove nodes that no output needs.")
     constant_folding: bool = Field(
-        True, description="Compute at compile time what depends on constants only."
+        default=True, description="Compute at compile time what depends on constants only."
     )
-    verbose: bool = Field(False, description="Print one line per pass while compiling.")
+    verbose: bool = Field(default=False, description="Print one line per pass while compiling.")
     rules: RuleProfile = RuleProfile()
 
 
@@ -143,9 +143,9 @@ class CpuBackendProfile(Section):
     section: ClassVar[str] = "backend.cpu"
 
     threads: int = Field(
-        0, ge=0, le=1024, description="Threads of one model; 0: as many as the process may run on."
+        default=0, ge=0, le=1024, description="Threads of one model; 0: as many as the process may run on."
     )
-    unfuse_regions: bool = Field(False, description="Run elementwise regions op by op.")
+    unfuse_regions: bool = Field(default=False, description="Run elementwise regions op by op.")
 
 
 class MetalBackendProfile(Section):
@@ -153,8 +153,8 @@ class MetalBackendProfile(Section):
 
     section: ClassVar[str] = "backend.metal"
 
-    skip_fusion: bool = Field(False, description="On Metal: fuse nothing.")
-    unfuse_regions: bool = Field(False, description="On Metal: run elementwise regions op by op.")
+    skip_fusion: bool = Field(default=False, description="On Metal: fuse nothing.")
+    unfuse_regions: bool = Field(default=False, description="On Metal: run elementwise regions op by op.")
 
 
 class BackendOverrides(Section):
