@@ -18,9 +18,14 @@ _TOKEN = re.compile(
 
 KeyPath = tuple[str, ...]
 
+MAX_PARTS = 4  # the longest profile key has 3; an unknown one is reported where it leaves the known ones
+
 
 def key_positions(text: str) -> dict[KeyPath, tuple[int, int]]:
-    """Line and column (from 1) of the first place that names each key or table of a valid TOML text."""
+    """Line and column (from 1) of the first place that names each key or table of a valid TOML text.
+
+    Keys of more than MAX_PARTS parts are left out, so that the work is linear in the text.
+    """
     scan = _Scan()
     for token in _TOKEN.finditer(text):
         kind = token.lastgroup or ""
@@ -63,12 +68,10 @@ class _Scan:
                 self.in_header, self.start = True, at
         elif mark == "]" and self.in_header:
             if self.parts:
-                self.table = tuple(self.parts)
-                self._record((), self.parts)
+                self.table = self._record((), self.parts)
             self.parts = []
         elif mark == "=" and self.reading_key:
-            self.value_of = (*self.table, *self.parts)
-            self._record(self.table, self.parts)
+            self.value_of = self._record(self.table, self.parts)
             self.reading_key = False
         elif mark in "[{":
             self.open.append((mark, self.table, self.value_of))
@@ -83,9 +86,12 @@ class _Scan:
         elif mark == "\n" and not self.open:
             self.parts, self.reading_key, self.in_header = [], True, False
 
-    def _record(self, table: KeyPath, parts: list[str]) -> None:
-        for count in range(1, len(parts) + 1):
-            self.found.setdefault((*table, *parts[:count]), self.start)
+    def _record(self, table: KeyPath, parts: list[str]) -> KeyPath:
+        """Note the key and the tables it implies; returns its path, cut just above MAX_PARTS."""
+        path = (*table, *parts)[: MAX_PARTS + 1]
+        for end in range(len(table) + 1, min(len(path), MAX_PARTS) + 1):
+            self.found.setdefault(path[:end], self.start)
+        return path
 
 
 def _unquoted(word: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from rlxflow.errors import ProfileError, printable
 
 MAX_BYTES = 1 << 20
+MAX_DOTS = 20_000  # the parser's time grows with the square of a key's dotted parts
 
 
 def read_text(path: Path) -> str:
@@ -75,6 +76,13 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     """TOML text as data; raises ProfileError RLX-P002 with the line and column of the fault."""
     import tomli
 
+    if text.count(".") > MAX_DOTS:
+        raise ProfileError(
+            f"not a profile: more than {MAX_DOTS} dots",
+            code="RLX-P002",
+            where=where,
+            hint="a profile has sections and keys only",
+        )
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
