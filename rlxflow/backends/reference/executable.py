@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlxflow.backends.base import CacheState
-from rlxflow.backends.reference.rows import batch_independent, cut, token_counts
+from rlxflow.backends.reference.rows import batch_independent, cut, token_spans
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import BackendError, InputError
 from rlxflow.ir.attrs import bind_attrs
@@ -56,20 +56,22 @@ class ReferenceExecutable:
         """Each row alone, without its padding; padded positions of the results are zero."""
         values = self.graph.outputs
         results: dict[str, Array] = {}
-        counts = token_counts(self.graph, inputs, sizes["B"], sizes.get("S", 1))
-        for row, count in enumerate(counts):
-            if count == 0:
+        spans = token_spans(self.graph, inputs, sizes["B"], sizes.get("S", 1))
+        for row, span in enumerate(spans):
+            if span.stop <= span.start:
                 continue
             own = {
-                n: cut(a, self.graph.inputs[n].shape, row, count)
+                n: cut(a, self.graph.inputs[n].shape, row, span)
                 for n, a in inputs.items()
                 if n in self.graph.inputs
             }
             caches = {name: a[row : row + 1] for name, a in arrays.items()}
-            for name, result in self._run(own, caches, {**sizes, "B": 1, "S": count}).items():
+            for name, result in self._run(
+                own, caches, {**sizes, "B": 1, "S": span.stop - span.start}
+            ).items():
                 if name not in results:
                     results[name] = np.zeros(bind_shape(values[name].shape, {**sizes, "C": 0}), result.dtype)
-                cut(results[name], values[name].shape, row, count)[...] = result
+                cut(results[name], values[name].shape, row, span)[...] = result
         for name, value in values.items():
             if name not in results:
                 results[name] = np.zeros(bind_shape(value.shape, sizes), to_numpy(value.dtype))

@@ -34,20 +34,26 @@ def batch_independent(graph: Graph) -> bool:
     return all(v in dependent for v in graph.outputs.values())
 
 
-def token_counts(graph: Graph, inputs: Mapping[str, Array], batch: int, tokens: int) -> list[int]:
-    """How many leading tokens of each row matter: up to the last one that a mask or new_len calls valid."""
-    lengths = np.full(batch, tokens)
+def token_spans(graph: Graph, inputs: Mapping[str, Array], batch: int, tokens: int) -> list[slice]:
+    """Where each row's tokens are: from the first to the last one that a mask calls valid, or the first new_len.
+
+    Padding on either side is cut off, so positions count from a sequence's first token; holes stay.
+    """
+    start, stop = np.zeros(batch, int), np.full(batch, tokens)
     for name, value in graph.inputs.items():
         readers = {(n.op.name, n.operands.index(value)) for n in graph.users.get(value, ())}
         if value.shape == (BATCH, TOKENS) and readers & {("attention", 3), ("mean_pool", 1)}:
             valid = inputs[name] != 0
-            lengths = np.minimum(lengths, np.where(valid.any(1), tokens - valid[:, ::-1].argmax(1), 0))
+            start = np.maximum(start, valid.argmax(1) if tokens else 0)
+            stop = np.minimum(
+                stop, np.where(valid.any(1), tokens - valid[:, ::-1].argmax(1), 0) if tokens else 0
+            )
         elif readers & {("cached_attention", 4), ("cache_append", 3)}:
-            lengths = np.minimum(lengths, inputs[name])
-    return [int(n) for n in lengths]
+            stop = np.minimum(stop, inputs[name])
+    return [slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)]
 
 
-def cut(array: Array, shape: tuple[Dim, ...], row: int, count: int) -> Array:
-    """Row `row` of an input or output as a batch of one, with `count` tokens where it has a token axis."""
+def cut(array: Array, shape: tuple[Dim, ...], row: int, span: slice) -> Array:
+    """Row `row` of an input or output as a batch of one, its tokens cut to `span` where it has a token axis."""
     part = array[row : row + 1] if shape and shape[0] == BATCH else array
-    return part[:, :count] if len(shape) > 1 and shape[1] == TOKENS else part
+    return part[:, span] if len(shape) > 1 and shape[1] == TOKENS else part

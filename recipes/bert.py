@@ -1,0 +1,94 @@
+"""BERT encoders (also MiniLM, BGE, E5, GTE-small, …). Oracle: HF `BertModel`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from rlxflow import (
+    BertEncoderLayerSpec,
+    BertEncoderLayerStage,
+    BertQkvStyle,
+    Eps,
+    LayerCount,
+    ModelFlow,
+    Recipe,
+    RecipeConfig,
+    Size,
+    activation,
+)
+from rlxflow.errors import ConfigError
+
+
+class BertConfig(RecipeConfig):
+    """HF `BertConfig`, as an encoder with absolute positions."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"tie_word_embeddings"})
+
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: LayerCount
+    num_attention_heads: Size
+    intermediate_size: Size
+    hidden_act: str = "gelu"
+    max_position_embeddings: Size
+    type_vocab_size: Size = 2
+    layer_norm_eps: Eps = 1e-12
+    position_embedding_type: Literal["absolute"] = "absolute"
+    is_decoder: Literal[False] = False
+    add_cross_attention: Literal[False] = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"num_attention_heads {self.num_attention_heads} does not divide hidden_size {self.hidden_size}",
+                code="RLX-C010",
+                where="config.json",
+                hint="the sizes of the heads do not fit",
+            )
+        activation(self.hidden_act)
+        return self
+
+
+def flow(config: BertConfig) -> ModelFlow:
+    """input_ids, attention_mask, token_type_ids [B, S] → last_hidden_state [B, S, H]."""
+
+    def layer(i: int) -> BertEncoderLayerStage:
+        return BertEncoderLayerStage(
+            BertEncoderLayerSpec.hf(
+                f"encoder.layer.{i}",
+                BertQkvStyle.BERT,
+                hidden_size=config.hidden_size,
+                num_heads=config.num_attention_heads,
+                intermediate_size=config.intermediate_size,
+                eps=config.layer_norm_eps,
+                activation=activation(config.hidden_act),
+            )
+        )
+
+    hidden = config.hidden_size
+    return (
+        ModelFlow("bert")
+        .input("input_ids", ("B", "S"), "i64")
+        .input("attention_mask", ("B", "S"), "i64", default=1)
+        .input("token_type_ids", ("B", "S"), "i64", default=0)
+        .embed("embeddings.word_embeddings.weight", config.vocab_size, hidden)
+        .add_positions("embeddings.position_embeddings.weight", config.max_position_embeddings, hidden)
+        .gather_add(
+            "token_type_ids", "embeddings.token_type_embeddings.weight", config.type_vocab_size, hidden
+        )
+        .layer_norm("embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias", config.layer_norm_eps)
+        .repeat_layers(config.num_hidden_layers, layer)
+        .output("last_hidden_state")
+    )
+
+
+RECIPE = Recipe(
+    "bert",
+    BertConfig,
+    flow,
+    prefixes=("", "bert."),
+    unused=("embeddings.position_ids", "pooler.*", "cls.*", "bert.embeddings.position_ids", "bert.pooler.*"),
+)

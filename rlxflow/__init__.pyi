@@ -1,0 +1,78 @@
+"""The public names: the one list, read by type checkers and by the lazy `__getattr__`."""
+
+from rlxflow.errors import RlxError as RlxError
+from rlxflow.flow.built import BuiltModel as BuiltModel
+from rlxflow.flow.config import (
+    Eps as Eps,
+    LayerCount as LayerCount,
+    RecipeConfig as RecipeConfig,
+    Size as Size,
+    activation as activation,
+)
+from rlxflow.flow.decoder_config import (
+    DecoderConfig as DecoderConfig,
+    WindowedDecoderConfig as WindowedDecoderConfig,
+)
+from rlxflow.flow.emit import Emit as Emit, Problem as Problem
+from rlxflow.flow.flow import InputSpec as InputSpec, ModelFlow as ModelFlow
+from rlxflow.flow.layer_stack import LayerStack as LayerStack
+from rlxflow.flow.recipe import (
+    ModelRecipe as ModelRecipe,
+    Recipe as Recipe,
+    find_recipe as find_recipe,
+    recipe_names as recipe_names,
+)
+from rlxflow.flow.rope_config import RopeConfig as RopeConfig, rope_config as rope_config
+from rlxflow.flow.stage import FlowValue as FlowValue, Stage as Stage
+from rlxflow.flow.state import FlowState as FlowState
+from rlxflow.profile.model import CompileProfile as CompileProfile
+from rlxflow.runtime.load import load as load
+from rlxflow.runtime.model import Model as Model
+from rlxflow.stages.bert import (
+    BertEncoderLayerSpec as BertEncoderLayerSpec,
+    BertEncoderLayerStage as BertEncoderLayerStage,
+    BertQkvStyle as BertQkvStyle,
+)
+from rlxflow.stages.custom import CustomStage as CustomStage
+from rlxflow.stages.decoder import (
+    DecoderLayerSpec as DecoderLayerSpec,
+    DecoderLayerStage as DecoderLayerStage,
+)
+from rlxflow.stages.embed import (
+    AddPositionsStage as AddPositionsStage,
+    EmbedStage as EmbedStage,
+    GatherAddStage as GatherAddStage,
+    GatherFromInputStage as GatherFromInputStage,
+)
+from rlxflow.stages.ffn import GatedMlpStage as GatedMlpStage, MlpStage as MlpStage
+from rlxflow.stages.head import GatherLastTokenStage as GatherLastTokenStage, LmHeadStage as LmHeadStage
+from rlxflow.stages.linear import LinearStage as LinearStage
+from rlxflow.stages.llama import LlamaDecoderSpec as LlamaDecoderSpec, LlamaDecoderStage as LlamaDecoderStage
+from rlxflow.stages.norm import LayerNormStage as LayerNormStage, RmsNormStage as RmsNormStage
+from rlxflow.stages.output import OutputStage as OutputStage
+from rlxflow.stages.pool import (
+    ClsTokenPoolStage as ClsTokenPoolStage,
+    L2NormalizeStage as L2NormalizeStage,
+    MeanPoolStage as MeanPoolStage,
+)
+from rlxflow.stages.qwen3 import (
+    Qwen3DecodeLayerSpec as Qwen3DecodeLayerSpec,
+    Qwen3DecodeLayerStage as Qwen3DecodeLayerStage,
+    Qwen3DecoderSpec as Qwen3DecoderSpec,
+    Qwen3DecoderStage as Qwen3DecoderStage,
+)
+from rlxflow.stages.residual import (
+    ResidualAddStage as ResidualAddStage,
+    ResidualSaveStage as ResidualSaveStage,
+)
+from rlxflow.stages.rope import RopeTablesStage as RopeTablesStage
+from rlxflow.stages.stream import LoadStreamStage as LoadStreamStage, StoreStreamStage as StoreStreamStage
+from rlxflow.weights.plan import WeightPlan as WeightPlan, WeightSpec as WeightSpec
+from rlxflow.weights.report import LoadReport as LoadReport
+from rlxflow.weights.source import (
+    MapWeights as MapWeights,
+    TensorInfo as TensorInfo,
+    WeightSource as WeightSource,
+)
+
+__version__: str

@@ -1,0 +1,106 @@
+"""The config fields that Llama, Qwen and their kin share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rlxflow.errors import ConfigError
+from rlxflow.flow.config import Eps, LayerCount, RecipeConfig, Size, activation
+from rlxflow.flow.rope_config import RopeConfig, rope_config
+from rlxflow.ops.activation import Activation
+
+
+class DecoderConfig(RecipeConfig):
+    """Fields of a rotary, grouped-query, gated-MLP decoder, with Hugging Face's names.
+
+    Sizes have no defaults: a config without them is refused rather than guessed.
+    """
+
+    default_theta: ClassVar[float | None] = None
+
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: LayerCount
+    num_attention_heads: Size
+    num_key_value_heads: Size | None = None
+    head_dim: Size | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: Size
+    rms_norm_eps: Eps
+    tie_word_embeddings: bool = False
+    rope_theta: float | None = Field(default=None, gt=0)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    partial_rotary_factor: float | None = None
+    original_max_position_embeddings: Size | None = None
+
+    @property
+    def num_kv_heads(self) -> int:
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        """head_dim, or hidden_size / num_attention_heads where the config has none."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def activation(self) -> Activation:
+        return activation(self.hidden_act)
+
+    @property
+    def rope(self) -> RopeConfig:
+        return rope_config(
+            head_dim=self.head_size,
+            rope_theta=self.rope_theta or (self.default_theta if not self._has_theta() else None),
+            rope_scaling=self.rope_scaling,
+            rope_parameters=self.rope_parameters,
+            max_position_embeddings=self.max_position_embeddings,
+            original_max_position_embeddings=self.original_max_position_embeddings,
+            partial_rotary_factor=self.partial_rotary_factor,
+        )
+
+    def _has_theta(self) -> bool:
+        return "rope_theta" in (self.rope_parameters or {}) or "rope_theta" in (self.rope_scaling or {})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.num_attention_heads % self.num_kv_heads:
+            raise _heads(f"num_key_value_heads {self.num_kv_heads} does not divide num_attention_heads")
+        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+            raise _heads(f"num_attention_heads {self.num_attention_heads} does not divide hidden_size")
+        _ = self.rope, self.activation  # raise what they have to say now
+        return self
+
+
+def _heads(message: str) -> ConfigError:
+    return ConfigError(
+        message, code="RLX-C010", where="config.json", hint="the sizes of the heads do not fit"
+    )
+
+
+class WindowedDecoderConfig(DecoderConfig):
+    """Adds Qwen's sliding window: layers from `max_window_layers` on, or as `layer_types` says."""
+
+    use_sliding_window: bool = False
+    sliding_window: Size | None = None
+    max_window_layers: int = 28
+    layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
+
+    def window(self, layer: int) -> int:
+        """The window of a layer, 0 for full attention."""
+        if not self.use_sliding_window or self.sliding_window is None:
+            return 0
+        if self.layer_types is not None:
+            return self.sliding_window if self.layer_types[layer] == "sliding_attention" else 0
+        return self.sliding_window if layer >= self.max_window_layers else 0
+
+    @model_validator(mode="after")
+    def _one_type_per_layer(self) -> Self:
+        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
+            raise _heads(
+                f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers"
+            )
+        return self

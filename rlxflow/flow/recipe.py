@@ -1,0 +1,102 @@
+"""Recipes: from a configuration to a flow. One file per `model_type` in the package `rlxflow.recipes`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
+
+from rlxflow.errors import ConfigError, PluginError, nearest, printable
+from rlxflow.flow.config import RecipeConfig
+from rlxflow.flow.flow import ModelFlow
+
+
+@runtime_checkable
+class ModelRecipe(Protocol):
+    """What turns a config.json into a flow.
+
+    `model_type` is the name in config.json; `config` reads and checks the raw dictionary; `flow` declares
+    the model. `prefixes` are key prefixes that some checkpoints put before every name, `unused` glob
+    patterns of tensors a checkpoint may hold without the model wanting them.
+    """
+
+    model_type: str
+    prefixes: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def config(self, raw: Mapping[str, Any], where: str) -> RecipeConfig: ...
+
+    def flow(self, config: Any) -> ModelFlow: ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The usual `ModelRecipe`: a config class and a function."""
+
+    model_type: str
+    config_class: type[RecipeConfig]
+    build_flow: Callable[[Any], ModelFlow]
+    prefixes: tuple[str, ...] = ("",)
+    unused: tuple[str, ...] = ()
+
+    def config(self, raw: Mapping[str, Any], where: str = "config.json") -> RecipeConfig:
+        return self.config_class.parse(raw, where)
+
+    def flow(self, config: Any) -> ModelFlow:
+        return self.build_flow(config)
+
+
+def recipe_names() -> list[str]:
+    """Every `model_type` with a recipe, built in or from the entry point group `rlxflow.recipes`; sorted."""
+    return sorted({*_built_in(), *_third_party()})
+
+
+def find_recipe(model_type: str) -> ModelRecipe:
+    """The recipe of a `model_type`; raises `ConfigError` for an unknown one."""
+    third_party = _third_party()
+    if model_type in _built_in():
+        if model_type in third_party:
+            raise PluginError(
+                f"recipe {model_type!r} is built in, and also given by {third_party[model_type].value}",
+                code="RLX-X003",
+                hint="rename the third-party recipe's model_type",
+            )
+        return _checked(model_type, importlib.import_module(f"rlxflow.recipes.{model_type}").RECIPE)
+    if model_type in third_party:
+        point = third_party[model_type]
+        try:
+            return _checked(model_type, point.load())
+        except PluginError:
+            raise
+        except Exception as error:
+            message = f"recipe {model_type!r} does not load: {error}"
+            raise PluginError(
+                message, code="RLX-X004", where=point.value, hint="reinstall its package"
+            ) from error
+    names = recipe_names()
+    raise ConfigError(
+        f"no recipe for model_type {printable(model_type)!r}",
+        code="RLX-C001",
+        hint=nearest(model_type, names) or f"recipes: {', '.join(names)}",
+    )
+
+
+def _checked(model_type: str, recipe: object) -> ModelRecipe:
+    if not isinstance(recipe, ModelRecipe):
+        message = f"the recipe for {model_type!r} is {type(recipe).__name__}"
+        raise PluginError(
+            message, code="RLX-X005", hint="give a rlxflow.Recipe, or an object with its members"
+        )
+    return recipe
+
+
+def _built_in() -> set[str]:
+    package = importlib.import_module("rlxflow.recipes")
+    return {module.name for module in pkgutil.iter_modules(package.__path__)}
+
+
+def _third_party() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group="rlxflow.recipes")}
