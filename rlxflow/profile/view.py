@@ -13,7 +13,7 @@ from rlxflow.profile.write import toml_literal
 _NO_METAL = "there is no Metal backend"
 _NO_RULES = "there are no fusion rules in this version"
 _NO_PASSES = "there are no clean-up passes in this version"
-_REFERENCE_F32 = "the reference backend computes and caches in f32"
+_REFERENCE_F32 = "the reference backend computes in f32"
 _NO_CPU = "the compiled CPU backend is not in this version"
 
 # Keys whose value nothing acts on, with the reason: a row goes when the reader of its key arrives.
@@ -26,7 +26,6 @@ _WITHOUT_EFFECT = {
     "passes.verbose": _NO_PASSES,
     "precision.compute": _REFERENCE_F32,
     "precision.mixed": _REFERENCE_F32,
-    "precision.kv_cache": _REFERENCE_F32,
     "backend.cpu.threads": _NO_CPU,
     "backend.cpu.unfuse_regions": _NO_CPU,
     "backend.metal.skip_fusion": _NO_METAL,
