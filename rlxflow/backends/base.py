@@ -54,13 +54,19 @@ class CacheState:
 class Executable(Protocol):
     """A compiled program.
 
-    Calling it runs the program once on named arrays; `state` holds the caches of a decoder and is updated
-    in place. Results own their memory.
+    Calling it runs the program once on named arrays and returns the outputs named (all by default); what
+    only other outputs need is not computed. `state` holds the caches of a decoder and is updated in place.
+    Results own their memory.
     """
 
     graph: Graph
 
-    def __call__(self, inputs: Mapping[str, Array], state: CacheState | None = None) -> dict[str, Array]: ...
+    def __call__(
+        self,
+        inputs: Mapping[str, Array],
+        state: CacheState | None = None,
+        outputs: tuple[str, ...] | None = None,
+    ) -> dict[str, Array]: ...
 
     def new_state(self, batch: int, capacity: int) -> CacheState: ...
 
