@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from rlxflow.dtypes import Array
-from rlxflow.errors import ShapeMismatch, UnsupportedFile, printable
+from rlxflow.errors import CorruptFile, ShapeMismatch, UnsupportedFile, printable
 from rlxflow.weights.gguf import GgufFile, check_read
 from rlxflow.weights.source import TensorInfo, missing
 
@@ -54,7 +54,7 @@ class GgufModel:
     load report can call it unexpected; the rotary factors, which `gguf_config` reads, are left out. A tied
     output head is simply not there.
 
-    `info` and `read` raise `MissingTensor` for an unknown key, `UnsupportedFile` for a type that cannot be
+    Raises `CorruptFile` (W045) where two tensors have one HF name. `info` and `read` raise `MissingTensor` for an unknown key, `UnsupportedFile` for a type that cannot be
     read, `ShapeMismatch` where rows do not divide into heads.
     """
 
@@ -66,6 +66,8 @@ class GgufModel:
         for name in stored:
             if name not in ROPE_FACTOR_TENSORS:
                 row = names.to_hf(name) or GgufName(name, name)
+                if row.hf in self._rows:
+                    raise _named_twice(row, file)
                 self._rows[row.hf] = row
 
     def keys(self) -> Iterable[str]:
@@ -89,6 +91,15 @@ class GgufModel:
         if key not in self._rows:
             raise missing(key, self._rows, printable(self.file.path))
         return self._rows[key]
+
+
+def _named_twice(row: GgufName, file: GgufFile) -> CorruptFile:
+    return CorruptFile(
+        f"two tensors are {printable(row.hf)!r}, under its GGUF name and its Hugging Face name",
+        code="RLX-W045",
+        where=file.info(row.gguf).where,
+        hint="convert the model again; a GGUF file has GGUF names only",
+    )
 
 
 def unpermute_rows(rows: Array, num_heads: int) -> Array:

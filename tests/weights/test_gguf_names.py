@@ -9,7 +9,7 @@ import pytest
 from gguf.constants import MODEL_ARCH, MODEL_TENSORS, TENSOR_NAMES
 
 from rlxflow.dequantize import dequantize
-from rlxflow.errors import MissingTensor, RlxError, ShapeMismatch, UnsupportedFile
+from rlxflow.errors import CorruptFile, MissingTensor, RlxError, ShapeMismatch, UnsupportedFile
 from rlxflow.weights.gguf import GgufFile
 from rlxflow.weights.names import GGUF_NAMES, GgufModel, unpermute_rows
 from rlxflow.weights.source import WeightSource
@@ -169,6 +169,13 @@ def test_G38_unreadable_type_is_refused_when_planned(tmp_path):
     assert list(model.keys()) == ["model.embed_tokens.weight"]
     with pytest.raises(UnsupportedFile, match=r"'token_embd\.weight' is iq2_xxs"):
         model.info("model.embed_tokens.weight")
+
+
+def test_one_parameter_under_both_names(tmp_path):
+    entries = [g.tensor("output_norm.weight", [8]), g.tensor("model.norm.weight", [8], offset=32)]
+    with pytest.raises(CorruptFile) as caught:
+        view(tmp_path, entries)
+    assert caught.value.code == "RLX-W045" and "GGUF names only" in caught.value.hint
 
 
 def test_unknown_key(tmp_path):
