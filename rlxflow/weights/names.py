@@ -54,8 +54,9 @@ class GgufModel:
     load report can call it unexpected; the rotary factors, which `gguf_config` reads, are left out. A tied
     output head is simply not there.
 
-    Raises `CorruptFile` (W045) where two tensors have one HF name. `info` and `read` raise `MissingTensor` for an unknown key, `UnsupportedFile` for a type that cannot be
-    read, `ShapeMismatch` where rows do not divide into heads.
+    Raises `CorruptFile` (W045) where two tensors have one HF name. `info` and `read` raise `MissingTensor`
+    for an unknown key, `UnsupportedFile` for a type that cannot be read, `ShapeMismatch` where rows do not
+    divide into heads.
     """
 
     def __init__(self, file: GgufFile, names: GgufNames, num_heads: int, num_kv_heads: int) -> None:
