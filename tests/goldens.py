@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,6 +72,54 @@ class Golden:
         return error(actual, expected, self.valid)
 
 
+@dataclass(frozen=True)
+class GgufGolden:
+    """A GGUF file, what Hugging Face computes for the same model, and what llama.cpp computes from the file.
+
+    - `golden.expected`: by Hugging Face, with the weights as the types in the file hold them;
+    - `golden.weights`: the weights before quantisation; `golden.tags`: the types in the file;
+    - `llama_cpp`: shaped as the expected output; within 1e-5 of it for float32 files, but 1e-3 for BERT (GELU
+      from a table of half floats), and 3e-2 for quantised ones (activations rounded);
+    - `tokens`: (text, ids) by llama.cpp; special tokens parsed, begin and end tokens as the file wants them.
+    """
+
+    path: Path
+    golden: Golden
+    llama_cpp: Array
+    tokens: tuple[tuple[str, list[int]], ...]
+
+
+@dataclass(frozen=True)
+class MiniLm:
+    """Texts, their token ids ([CLS] … [SEP], cut at 256) and embeddings float32 [n, 384], by
+    sentence-transformers, one text at a time."""
+
+    texts: list[str]
+    token_ids: list[list[int]]
+    embeddings: Array
+
+
+@dataclass(frozen=True)
+class SmolLm2Prompt:
+    """One prompt and its greedy continuation by Hugging Face, float32.
+
+    - `messages`: None for a plain prompt; `text`: what was tokenised to `ids`;
+    - `greedy`: 64 tokens, or fewer with the end token last; `gaps` [steps]: the lead of the best logit;
+    - `top_ids`, `top_logits` [positions, 32]: the largest logits at every position of `ids + greedy[:-1]`,
+      best first; `logits` [vocab]: all of them at the last position of the prompt, for two of the prompts.
+    """
+
+    messages: list[dict[str, str]] | None
+    text: str
+    ids: list[int]
+    greedy: list[int]
+    completion: str
+    gaps: Array
+    top_ids: Array
+    top_logits: Array
+    logits: Array | None
+
+
 def hf_names(model_type: str) -> list[str]:
     """Names of the cases of `bert`, `llama`, `qwen2` or `qwen3`, for parametrised tests."""
     return [record["name"] for record in _json(f"hf_{model_type}")["cases"]]
@@ -78,25 +127,68 @@ def hf_names(model_type: str) -> list[str]:
 
 def hf_case(model_type: str, name: str) -> Golden:
     """The case `name` as Hugging Face computes it."""
-    file = _json(f"hf_{model_type}")
-    (record,) = (record for record in file["cases"] if record["name"] == name)
-    prefix = f"{name}/"
-    arrays = {
-        key.removeprefix(prefix): a
-        for key, a in _arrays(f"hf_{model_type}").items()
-        if key.startswith(prefix)
-    }
-    output = "logits" if "logits" in arrays else "last_hidden_state"
-    expected = {output: arrays.pop(output)}
-    shapes = {key: tuple(shape) for key, shape in record["shapes"].items()}
-    tags = tuple(record["tags"])
-    config = json.loads(json.dumps(record["config"]))
-    return Golden(name, model_type, config, arrays, expected, shapes, file["seed"], tags)
+    return _golden(f"hf_{model_type}", name)[0]
 
 
 def hf_cases(model_type: str) -> Iterator[Golden]:
     """All cases of one architecture."""
     return (hf_case(model_type, name) for name in hf_names(model_type))
+
+
+def gguf_names() -> list[str]:
+    """Names of the GGUF files, without the ending."""
+    return [record["name"] for record in _json("gguf")["cases"]]
+
+
+def gguf_case(name: str) -> GgufGolden:
+    """The GGUF file `name` and what two programs compute from its model."""
+    golden, record = _golden("gguf", name)
+    tokens = tuple(zip(_json("gguf")["texts"], record["token_ids"], strict=True))
+    return GgufGolden(FOLDER / "gguf" / f"{name}.gguf", golden, _arrays("gguf")[f"{name}/llama_cpp"], tokens)
+
+
+def minilm() -> MiniLm:
+    """60 texts embedded with all-MiniLM-L6-v2."""
+    record = _json("minilm")
+    return MiniLm(record["texts"], record["token_ids"], _arrays("minilm")["embeddings"])
+
+
+def smollm2_prompts() -> list[SmolLm2Prompt]:
+    """Nine prompts to SmolLM2-135M-Instruct (Q4_1 GGUF); the last one's text ends by itself."""
+    arrays = _arrays("smollm2")
+    return [
+        SmolLm2Prompt(
+            **prompt,
+            gaps=arrays[f"{i}/gaps"],
+            top_ids=arrays[f"{i}/top_ids"],
+            top_logits=arrays[f"{i}/top_logits"],
+            logits=arrays.get(f"{i}/logits"),
+        )
+        for i, prompt in enumerate(_json("smollm2")["prompts"])
+    ]
+
+
+def smollm2_tokens() -> list[tuple[str, list[int]]]:
+    """(text, ids) pairs by llama.cpp with SmolLM2's vocabulary; special tokens parsed, none added."""
+    return [(sample["text"], sample["ids"]) for sample in _json("smollm2")["tokens"]]
+
+
+def _golden(file: str, name: str) -> tuple[Golden, dict[str, Any]]:
+    """The case `name` of a pair of files, and its JSON record."""
+    content = _json(file)
+    (record,) = (record for record in content["cases"] if record["name"] == name)
+    arrays = {
+        key.removeprefix(f"{name}/"): array
+        for key, array in _arrays(file).items()
+        if key.startswith(f"{name}/") and not key.endswith("/llama_cpp")
+    }
+    output = "logits" if "logits" in arrays else "last_hidden_state"
+    expected = {output: arrays.pop(output)}
+    config = copy.deepcopy(record["config"])
+    shapes = {key: tuple(shape) for key, shape in record["shapes"].items()}
+    tags = tuple(record["tags"])
+    golden = Golden(name, config["model_type"], config, arrays, expected, shapes, content["seed"], tags)
+    return golden, record
 
 
 @cache
