@@ -43,7 +43,7 @@ class BertConfig(RecipeConfig):
     def _consistent(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
-                f"num_attention_heads {self.num_attention_heads} does not divide hidden_size {self.hidden_size}",
+                f"{self.num_attention_heads} attention heads do not divide hidden_size {self.hidden_size}",
                 code="RLX-C010",
                 where="config.json",
                 hint="the sizes of the heads do not fit",

@@ -1,4 +1,4 @@
-"""Llama and everything stored as `model_type: llama` (SmolLM2, TinyLlama, …). Oracle: HF `LlamaForCausalLM`."""
+"""Llama and what is stored as `model_type: llama` (SmolLM2, TinyLlama, …). Oracle: HF `LlamaForCausalLM`."""
 
 from __future__ import annotations
 

@@ -37,6 +37,11 @@ class BuiltModel:
     def report(self) -> LoadReport:
         return self.plan.report
 
+    @property
+    def weights(self) -> WeightSource:
+        """The tensors under the flow's own keys."""
+        return self.plan.view(self.source)
+
     def compile(
         self, profile: str | CompileProfile | None = None, outputs: Iterable[str] | None = None
     ) -> Executable:
@@ -49,23 +54,44 @@ class BuiltModel:
         return compile_graph(self, profile, outputs)
 
 
-def build(flow: ModelFlow, source: WeightSource, profile: str | CompileProfile) -> BuiltModel:
-    """Check the flow, match the weights, and emit the graph under the profile's fusion policy."""
+def build(
+    flow: ModelFlow,
+    source: WeightSource,
+    profile: str | CompileProfile,
+    prefixes: tuple[str, ...] = ("",),
+    unused: tuple[str, ...] = (),
+) -> BuiltModel:
+    """Check the flow, match the weights, and emit the graph under the profile's fusion policy.
+
+    `prefixes` and `unused` are what a recipe knows of its checkpoints; see `plan_weights`.
+    """
     from rlxflow.profile.load import load_profile
 
     settings = load_profile(profile)
     raise_problems(flow, flow.check())
-    plan = plan_weights(flow.weights(), source)
-    types = {key: (t.key, Type(t.info.dtype, t.info.shape)) if t else None for key, t in plan.tensors.items()}
+    plan = plan_weights(flow.weights(), source, prefixes=prefixes, expected_unused=unused)
     lowered = lower(
         flow,
-        types,
+        param_types(plan),
         fusable=settings.fusion.policy.value == "fusable",
         kv_dtype=DTYPES[settings.precision.kv_cache.value],
     )
     raise_problems(flow, lowered.problems)
     assert lowered.graph is not None  # no problems means there is a graph
     return BuiltModel(flow, verify(lowered.graph), source, plan, settings)
+
+
+def param_types(plan: WeightPlan) -> dict[str, tuple[str, Type] | None]:
+    """Wanted key → (key of its param, type); tied keys share the param of the first of them."""
+    first: dict[str, str] = {}
+    types: dict[str, tuple[str, Type] | None] = {}
+    for key, tensor in plan.tensors.items():
+        if tensor is None:
+            types[key] = None
+            continue
+        owner = first.setdefault(tensor.key, key)
+        types[key] = owner, Type(tensor.info.dtype, tensor.info.shape)
+    return types
 
 
 def raise_problems(flow: ModelFlow, problems: tuple[Problem, ...]) -> None:

@@ -12,7 +12,41 @@ from rlxflow.ops.activation import Activation
 
 # Fields that do not change what a forward pass computes.
 IGNORED = frozenset(
-    ["architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "use_cache", "initializer_range", "attention_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "gradient_checkpointing", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "decoder_start_token_id", "pretraining_tp", "output_attentions", "output_hidden_states", "return_dict", "id2label", "label2id", "problem_type", "finetuning_task", "num_labels", "auto_map", "tokenizer_class", "task_specific_params", "use_bfloat16", "rope_interleaved", "transformers.js_config"]
+    [
+        "architectures",
+        "model_type",
+        "transformers_version",
+        "torch_dtype",
+        "dtype",
+        "use_cache",
+        "initializer_range",
+        "attention_dropout",
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "classifier_dropout",
+        "gradient_checkpointing",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "sep_token_id",
+        "cls_token_id",
+        "decoder_start_token_id",
+        "pretraining_tp",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "finetuning_task",
+        "num_labels",
+        "auto_map",
+        "tokenizer_class",
+        "task_specific_params",
+        "use_bfloat16",
+        "rope_interleaved",
+        "transformers.js_config",
+    ]
 )
 
 Size = Annotated[int, Field(gt=0, le=2**31)]

@@ -65,7 +65,7 @@ def lower(
 
 
 def declared_types(flow: ModelFlow) -> dict[str, tuple[str, Type] | None]:
-    """Each declared weight as f32 of its declared shape, with `UNKNOWN` for a size that only a header tells."""
+    """Each declared weight as f32 of its declared shape; a size that only a header tells is `UNKNOWN`."""
     types: dict[str, tuple[str, Type] | None] = {}
     for spec in flow.weights():
         key = spec.tied_to or spec.key

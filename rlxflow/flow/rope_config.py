@@ -1,4 +1,4 @@
-"""Rotary settings of a config: the old spelling (`rope_theta`, `rope_scaling`) and the new (`rope_parameters`)."""
+"""Rotary settings of a config, in the old spelling (`rope_scaling`) and the new (`rope_parameters`)."""
 
 from __future__ import annotations
 

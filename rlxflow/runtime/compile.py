@@ -26,6 +26,7 @@ def compile_graph(
         if name not in built.graph.outputs:
             hint = nearest(name, built.graph.outputs) or f"outputs: {', '.join(built.graph.outputs)}"
             raise InputError(f"no output {name!r}", code="RLX-R005", where=built.flow.name, hint=hint)
+    built.plan.check_ties(built.source)
     backend = find_backend("reference")
     graph = legalize(built.graph.select(wanted), backend.claims)
-    return backend.compile(graph, built.source, settings)
+    return backend.compile(graph, built.weights, settings)

@@ -12,7 +12,7 @@ from rlxflow.weights.plan import WeightSpec
 
 @dataclass(frozen=True)
 class CustomStage:
-    """Runs `function(e, x)`; ops are called as functions. Two custom stages are equal if the closure is the same."""
+    """Runs `function(e, x)`; ops are called as functions. Stages are equal if the closure is the same."""
 
     function: Callable[[Emit, Value | None], Value | None]
     specs: tuple[WeightSpec, ...] = ()

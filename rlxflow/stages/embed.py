@@ -15,7 +15,7 @@ from rlxflow.weights.plan import WeightSpec
 
 @dataclass(frozen=True)
 class EmbedStage:
-    """y = W[ids] for the active value ids, integer [B, S]; W: [vocab_size, hidden_size]; y: [B, S, hidden_size]."""
+    """y = W[ids] for the active value ids, integer [B, S]; W: [vocab_size, hidden_size]."""
 
     key: str
     vocab_size: int | None = None
@@ -54,7 +54,7 @@ class GatherAddStage(GatherFromInputStage):
 
 @dataclass(frozen=True)
 class AddPositionsStage:
-    """y[b, s] = x[b, s] + W[s]: learned absolute positions; W: [num_rows, hidden_size], x: [B, S, hidden_size]."""
+    """y[b, s] = x[b, s] + W[s], learned absolute positions; W: [num_rows, hidden_size], x: [B, S, H]."""
 
     key: str
     num_rows: int | None = None

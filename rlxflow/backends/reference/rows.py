@@ -35,7 +35,7 @@ def batch_independent(graph: Graph) -> bool:
 
 
 def token_spans(graph: Graph, inputs: Mapping[str, Array], batch: int, tokens: int) -> list[slice]:
-    """Where each row's tokens are: from the first to the last one that a mask calls valid, or the first new_len.
+    """Where each row's tokens are: from the first to the last that a mask calls valid, or the first new_len.
 
     Padding on either side is cut off, so positions count from a sequence's first token; holes stay.
     """
@@ -54,6 +54,6 @@ def token_spans(graph: Graph, inputs: Mapping[str, Array], batch: int, tokens: i
 
 
 def cut(array: Array, shape: tuple[Dim, ...], row: int, span: slice) -> Array:
-    """Row `row` of an input or output as a batch of one, its tokens cut to `span` where it has a token axis."""
+    """Row `row` of an input or output as a batch of one, its tokens (if it has any) cut to `span`."""
     part = array[row : row + 1] if shape and shape[0] == BATCH else array
     return part[:, span] if len(shape) > 1 and shape[1] == TOKENS else part

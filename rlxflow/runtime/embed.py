@@ -1,0 +1,74 @@
+"""Texts to vectors: tokenise, sort by length, run in batches, put back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlxflow.dtypes import Array
+from rlxflow.errors import InputError, nearest
+from rlxflow.runtime.progress import bar
+
+if TYPE_CHECKING:
+    from rlxflow.runtime.embedding_settings import EmbeddingSettings
+    from rlxflow.runtime.model import Model
+
+
+def embed(
+    model: Model,
+    texts: Sequence[str] | str,
+    batch_size: int,
+    normalize: bool | None,
+    progress: bool | None,
+    prompt_name: str | None,
+) -> Array:
+    """See `Model.embed`."""
+    settings = model.embedding
+    if settings is None:
+        hint = "load a sentence-transformers directory (modules.json), or pool model(…)['last_hidden_state']"
+        raise InputError("this model has no pooling settings", code="RLX-R021", where=model.name, hint=hint)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size is {batch_size!r}", code="RLX-R022", hint="give a positive integer")
+    wanted = [texts] if isinstance(texts, str) else list(texts)
+    output = {None: "embedding", True: "normalized", False: "pooled"}[normalize]
+    rows = tokenize(model, wanted, settings, prompt_name)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    width = model.graph.outputs[output].dim(1)
+    result = np.zeros((len(rows), width if isinstance(width, int) else 0), np.float32)
+    with bar(len(rows), "embedding", progress) as advance:
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            ids, mask = pad([rows[i] for i in chosen])
+            result[chosen] = model(input_ids=ids, attention_mask=mask, outputs=[output])[output]
+            advance(len(chosen))
+    return result
+
+
+def tokenize(
+    model: Model, texts: Sequence[str], settings: EmbeddingSettings, prompt_name: str | None
+) -> list[list[int]]:
+    """Token ids per text, prompt in front, cut at the model's length."""
+    tokenizer = model.require_tokenizer()
+    name = prompt_name if prompt_name is not None else settings.default_prompt
+    if name is not None and name not in settings.prompts:
+        hint = nearest(name, settings.prompts) or f"prompts: {', '.join(settings.prompts) or 'none'}"
+        raise InputError(f"no prompt {name!r}", code="RLX-R023", where=model.name, hint=hint)
+    prompt = settings.prompts[name] if name is not None else ""
+    if prompt:
+        texts = [prompt + text if isinstance(text, str) else text for text in texts]
+    if settings.lower_case:
+        texts = [text.lower() if isinstance(text, str) else text for text in texts]
+    limits = [n for n in (settings.max_length, model.max_positions) if n is not None]
+    return tokenizer.encode_batch(texts, max_length=min(limits, default=None))
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Array, Array]:
+    """Rows of different lengths as (ids, mask), int64 [B, S], padded on the right with zeros."""
+    ids = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
+    mask = np.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return ids, mask

@@ -1,0 +1,98 @@
+"""From what a caller passes to what a program takes: types, defaults, and packing of decoder rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlxflow.dtypes import Array, to_numpy
+from rlxflow.errors import InputError, nearest, printable
+from rlxflow.flow.flow import InputSpec
+
+
+def as_array(name: str, value: Any, spec: InputSpec) -> Array:
+    """A native, C-contiguous array of the declared dtype; raises `InputError` where it cannot be one.
+
+    Integers of any width are accepted for integer inputs if they fit; floats are not.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        hint = "pad the rows to one length and pass an attention_mask"
+        raise InputError(f"input {name!r} is ragged", code="RLX-R010", hint=hint) from error
+    kind = "iu" + ("b" if spec.name == "attention_mask" else "") if spec.dtype.kind == "int" else "f"
+    if array.dtype.kind not in kind and array.size:
+        hint = f"it takes {spec.dtype}" + ("; cast ids to integers" if spec.dtype.kind == "int" else "")
+        raise InputError(f"input {name!r} has type {array.dtype}", code="RLX-R011", hint=hint)
+    if array.ndim != len(spec.shape):
+        shape = "[" + ", ".join(map(str, spec.shape)) + "]"
+        hint = f"it takes {shape}" + (f": wrap one sequence, [{name}]" if array.ndim == 1 else "")
+        raise InputError(f"input {name!r} has {array.ndim} axes", code="RLX-R012", hint=hint)
+    return np.ascontiguousarray(array.astype(to_numpy(spec.dtype), copy=False))
+
+
+def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[str, Array]:
+    """Every declared input as an array, defaults filled in to the shape of the first input."""
+    known = {spec.name: spec for spec in specs}
+    for name in arrays:
+        if name not in known:
+            hint = nearest(name, known) or f"inputs: {', '.join(known)}"
+            raise InputError(f"no input {printable(name)!r}", code="RLX-R006", hint=hint)
+    given = {n: as_array(n, v, known[n]) for n, v in arrays.items() if v is not None}
+    if specs and specs[0].name not in given:
+        raise InputError(
+            f"input {specs[0].name!r} is missing", code="RLX-R002", hint=f"pass {specs[0].name}=…"
+        )
+    for spec in specs:
+        if spec.name not in given and spec.default is not None and spec.shape == specs[0].shape:
+            given[spec.name] = np.full(given[specs[0].name].shape, spec.default, to_numpy(spec.dtype))
+    return given
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Decoder rows with their padding moved to the right, and where they came from.
+
+    ids: [B, S]; lengths: i32 [B]; starts: [B], the column of each row's first token in the caller's array.
+    """
+
+    ids: Array
+    lengths: Array
+    starts: Array
+
+    def unpack(self, values: Array) -> Array:
+        """Values per token [B, S, …] moved back to the caller's columns; zero at padding."""
+        if not self.starts.any():
+            return values
+        out = np.zeros_like(values)
+        for row, (start, length) in enumerate(zip(self.starts, self.lengths, strict=True)):
+            out[row, start : start + length] = values[row, :length]
+        return out
+
+
+def pack_rows(ids: Array, mask: Array | None) -> PackedRows:
+    """Move each row's tokens to the left; raises `InputError` for a mask of another shape or with holes."""
+    batch, width = ids.shape
+    if mask is None:
+        return PackedRows(ids, np.full(batch, width, np.int32), np.zeros(batch, np.int64))
+    if mask.shape != ids.shape:
+        message = f"attention_mask is {list(mask.shape)}, input_ids is {list(ids.shape)}"
+        raise InputError(message, code="RLX-R004", hint="make the two shapes equal")
+    valid = mask != 0
+    lengths = valid.sum(1).astype(np.int32)
+    starts = valid.argmax(1) if width else np.zeros(batch, np.int64)
+    columns = np.arange(width)
+    run = (columns >= starts[:, None]) & (columns < (starts + lengths)[:, None])
+    if not np.array_equal(run, valid):
+        row = int(np.flatnonzero((run != valid).any(1))[0])
+        message = f"attention_mask of row {row} has a hole"
+        raise InputError(
+            message, code="RLX-R013", hint="a decoder takes padding on the left or the right only"
+        )
+    packed = np.zeros_like(ids)
+    for row in range(batch):
+        packed[row, : lengths[row]] = ids[row, starts[row] : starts[row] + lengths[row]]
+    return PackedRows(packed, lengths, starts)

@@ -1,0 +1,198 @@
+"""A loaded model: callable on arrays, and on text where it has a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from rlxflow.backends.base import Executable
+from rlxflow.dtypes import Array
+from rlxflow.errors import InputError, TokenizerError
+from rlxflow.flow.built import BuiltModel
+from rlxflow.flow.config import RecipeConfig
+from rlxflow.flow.flow import InputSpec, ModelFlow
+from rlxflow.ir.graph import Graph
+from rlxflow.runtime.embedding_settings import EmbeddingSettings
+from rlxflow.runtime.inputs import complete, pack_rows
+from rlxflow.weights.report import LoadReport
+
+if TYPE_CHECKING:
+    from rlxflow.profile.model import CompileProfile
+    from rlxflow.runtime.generate import Generation
+    from rlxflow.runtime.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A built flow with what surrounds it.
+
+    `model(input_ids=…, attention_mask=…)` returns named arrays: `logits` [B, S, V] from language models,
+    `last_hidden_state` [B, S, H] and, where pooling is configured, `embedding` [B, H] from encoders. Rows
+    may be padded on either side; padded positions of results are zero, and a sequence's numbers are the
+    same bits whatever its padding and its batch mates.
+    """
+
+    name: str
+    built: BuiltModel
+    config: RecipeConfig
+    tokenizer: Tokenizer | None = None
+    embedding: EmbeddingSettings | None = None
+    chat_template: str | None = None
+
+    @property
+    def flow(self) -> ModelFlow:
+        return self.built.flow
+
+    @property
+    def graph(self) -> Graph:
+        return self.built.graph
+
+    @property
+    def report(self) -> LoadReport:
+        return self.built.report
+
+    @property
+    def profile(self) -> CompileProfile:
+        return self.built.profile
+
+    @cached_property
+    def executable(self) -> Executable:
+        """The compiled program; weights are read at the first use."""
+        return self.built.compile()
+
+    @property
+    def is_decoder(self) -> bool:
+        return bool(self.graph.states)
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence the model was made for, in tokens."""
+        return getattr(self.config, "max_position_embeddings", None)
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer; raises `TokenizerError` for a model that came without one."""
+        if self.tokenizer is None:
+            raise TokenizerError(
+                "this model has no tokenizer, so it takes token ids only",
+                code="RLX-T040",
+                where=self.name,
+                hint="put its tokenizer.json beside the weights, or call model(input_ids=…)",
+            )
+        return self.tokenizer
+
+    def __call__(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, Array]:
+        """Run the model on named arrays; `outputs` names what to compute, see the class for the default."""
+        if not self.is_decoder:
+            wanted = outputs if outputs is not None else self._default_outputs()
+            return self.executable(complete(self.flow.inputs, arrays), outputs=tuple(wanted))
+        specs = {s.name: s for s in self.flow.inputs if s.name not in ("past_len", "new_len")}
+        ids_spec = specs.pop("input_ids")
+        mask_spec = InputSpec("attention_mask", ids_spec.shape, ids_spec.dtype, 1)
+        given = complete((ids_spec, mask_spec, *specs.values()), arrays)
+        rows = pack_rows(given.pop("input_ids"), given.pop("attention_mask"))
+        state = self.executable.new_state(len(rows.ids), rows.ids.shape[1])
+        lengths = {"past_len": np.zeros(len(rows.ids), np.int32), "new_len": rows.lengths}
+        wanted = tuple(outputs if outputs is not None else ("logits",))
+        results = self.executable({**given, "input_ids": rows.ids, **lengths}, state, wanted)
+        tokens = self.flow.inputs[0].shape
+        shapes = {name: v.shape for name, v in self.graph.outputs.items()}
+        return {n: rows.unpack(a) if shapes[n][:2] == tokens else a for n, a in results.items()}
+
+    def _default_outputs(self) -> list[str]:
+        inner = ("pooled", "normalized")
+        return [name for name in self.graph.outputs if name not in inner]
+
+    def embed(
+        self,
+        texts: Sequence[str] | str,
+        *,
+        batch_size: int = 32,
+        normalize: bool | None = None,
+        progress: bool | None = None,
+        prompt_name: str | None = None,
+    ) -> Array:
+        """Embeddings, float32 [n, d], one row per text in the order given (one row for a single string).
+
+        Texts are cut at the model's length. `normalize` overrides what the model's settings say;
+        `progress` shows a bar on stderr (None: on a terminal only). Raises `InputError` for a model
+        without pooling settings, `TokenizerError` for one without a tokenizer.
+        """
+        from rlxflow.runtime.embed import embed
+
+        return embed(self, texts, batch_size, normalize, progress, prompt_name)
+
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        *,
+        max_new_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        stop: str | Iterable[str] = ...,
+        seed: int | None = ...,
+        stream: Literal[False] = ...,
+    ) -> Generation: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        *,
+        max_new_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        stop: str | Iterable[str] = ...,
+        seed: int | None = ...,
+        stream: Literal[True],
+    ) -> Iterator[str]: ...
+    def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        stop: str | Iterable[str] = (),
+        seed: int | None = None,
+        stream: bool = False,
+    ) -> Generation | Iterator[str]:
+        """Continue a text, or answer a list of messages ({"role": …, "content": …}) by the chat template.
+
+        Temperature 0 is greedy. Generation ends at an end-of-text token or a stop string (finish_reason
+        "stop"), or at `max_new_tokens` or the model's last position ("length"). With `stream`, an iterator
+        of pieces that are whole characters; closing it cancels. Raises `InputError` for an encoder.
+        """
+        from rlxflow.runtime.generate import start
+        from rlxflow.runtime.sampling import Sampler
+
+        if not self.is_decoder:
+            raise InputError(
+                "this model does not generate text",
+                code="RLX-R020",
+                where=self.name,
+                hint="use .embed(texts)",
+            )
+        sampler = Sampler(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        run = start(self, prompt, max_new_tokens, sampler, stops)
+        return run.pieces() if stream else run.finish()
