@@ -1,0 +1,148 @@
+"""The vocabulary in a GGUF file's metadata, checked, before any tokenizer is built from it.
+
+Keys: ggml's docs/gguf.md, section "Tokenizer" (`tokenizer.ggml.*`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from rlxflow.errors import TokenizerError, printable
+
+# Token types of the format. 0 (undefined) and 5 (unused) are treated like normal ones, as llama.cpp does.
+UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
+
+_PREFIX = "tokenizer.ggml."
+# The misspelt key is the one in use; later files may have it right.
+_SPECIAL_KEYS = {
+    "bos": ("bos_token_id",),
+    "eos": ("eos_token_id",),
+    "unk": ("unknown_token_id",),
+    "sep": ("seperator_token_id", "separator_token_id"),
+    "pad": ("padding_token_id",),
+    "cls": ("cls_token_id",),
+    "mask": ("mask_token_id",),
+    "eot": ("eot_token_id",),
+    "eom": ("eom_token_id",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GgufVocab:
+    """What the metadata says. `special_ids` has a role (bos, eos, …) for each id that is given."""
+
+    model: str
+    pre: str | None
+    tokens: tuple[str, ...]
+    types: tuple[int, ...] | None
+    scores: tuple[float, ...] | None
+    merges: tuple[str, ...] | None
+    special_ids: Mapping[str, int]
+    add_bos: bool | None
+    add_eos: bool | None
+    add_space_prefix: bool | None
+    where: str
+
+    def type_of(self, token_id: int) -> int:
+        return 1 if self.types is None else self.types[token_id]
+
+    def special(self, role: str) -> str | None:
+        """The spelling of the token in a role, or None."""
+        token_id = self.special_ids.get(role)
+        return None if token_id is None else self.tokens[token_id]
+
+    def refuse(self, problem: str) -> NoReturn:
+        refuse(problem, self.where)
+
+
+def read_vocab(metadata: Mapping[str, Any], where: str) -> GgufVocab:
+    """Check and collect `tokenizer.ggml.*`; raises `TokenizerError` T021 where that is not possible."""
+    model = _value(metadata, "model", str, where)
+    if model is None:
+        refuse("has no tokenizer.ggml.model", where)
+    tokens = _tokens(metadata, where)
+    types = _list(metadata, "token_type", int, where, len(tokens))
+    scores = _list(metadata, "scores", float, where, len(tokens))
+    merges = _list(metadata, "merges", str, where)
+    special_ids = {}
+    for role, keys in _SPECIAL_KEYS.items():
+        token_id = next((i for key in keys if (i := _value(metadata, key, int, where)) is not None), None)
+        if token_id is not None and not 0 <= token_id < len(tokens):
+            refuse(f"has {keys[0]} = {token_id}, beyond its {len(tokens)} tokens", where)
+        if token_id is not None:
+            special_ids[role] = token_id
+    return GgufVocab(
+        model=model,
+        pre=_value(metadata, "pre", str, where),
+        tokens=tokens,
+        types=None if types is None else tuple(types),
+        scores=None if scores is None else tuple(scores),
+        merges=None if merges is None else tuple(merges),
+        special_ids=special_ids,
+        add_bos=_value(metadata, "add_bos_token", bool, where),
+        add_eos=_value(metadata, "add_eos_token", bool, where),
+        add_space_prefix=_value(metadata, "add_space_prefix", bool, where),
+        where=where,
+    )
+
+
+def refuse(problem: str, where: str) -> NoReturn:
+    raise TokenizerError(
+        f"the GGUF metadata {problem}",
+        code="RLX-T021",
+        where=where,
+        hint="convert the model to GGUF again, or put the model's tokenizer.json beside the file",
+    )
+
+
+def _tokens(metadata: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    tokens = _list(metadata, "tokens", str, where)
+    if not tokens:
+        refuse("has no tokenizer.ggml.tokens", where)
+    # An empty token can never be matched; the name llama.cpp gives it keeps its id taken.
+    named = tuple(token or f"[EMPTY_{token_id}]" for token_id, token in enumerate(tokens))
+    first: dict[str, int] = {}
+    for token_id, token in enumerate(named):
+        if first.setdefault(token, token_id) != token_id:
+            refuse(f"has token {printable(token, 40)!r} twice, as {first[token]} and {token_id}", where)
+    return named
+
+
+def _value(metadata: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
+    value: Any = metadata.get(_PREFIX + key)
+    if hasattr(value, "item"):  # NumPy scalars
+        value = value.item()
+    if value is not None and type(value) is not kind:
+        refuse(f"has {_PREFIX}{key} of type {type(value).__name__}, not {kind.__name__}", where)
+    if kind is str and value is not None:
+        _check_utf8(value, key, where)
+    return value
+
+
+def _list(
+    metadata: Mapping[str, Any], key: str, kind: type, where: str, length: int | None = None
+) -> list[Any] | None:
+    values: Any = metadata.get(_PREFIX + key)
+    if values is None:
+        return None
+    if hasattr(values, "tolist"):  # NumPy arrays
+        values = values.tolist()
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        refuse(f"has {_PREFIX}{key} that is not an array", where)
+    if length is not None and len(values) != length:
+        refuse(f"has {len(values)} entries in {_PREFIX}{key} for {length} tokens", where)
+    for index, value in enumerate(values):
+        if type(value) is not kind:
+            refuse(f"has {_PREFIX}{key}[{index}] of type {type(value).__name__}, not {kind.__name__}", where)
+        if kind is str:
+            _check_utf8(value, f"{key}[{index}]", where)
+    return list(values)
+
+
+def _check_utf8(value: Any, key: str, where: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        refuse(f"has {_PREFIX}{key} that is not UTF-8", where)
