@@ -19,7 +19,6 @@ MAX_BYTES = 64 << 20
 MAX_DEPTH = 64
 MAX_DIGITS = 64  # some tokenizer configs hold 1e30 written out as an integer
 
-_BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -58,7 +57,6 @@ def parse_json(
     what: str,
     error: type[RlxError] = CorruptFile,
     code: str = "RLX-W013",
-    allow_bom: bool = True,
 ) -> Any:
     """The value of the JSON text `data`, which must be UTF-8.
 
@@ -71,12 +69,8 @@ def parse_json(
         message = f"the {what} {problem}"
         raise error(message, code=code, where=printable(where) + place, hint=hint)
 
-    if data.startswith(_BOM):
-        if not allow_bom:
-            fail("starts with a byte order mark", hint="write it again as UTF-8 without a byte order mark")
-        data = data[len(_BOM) :]
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # a byte order mark is harmless here
     except UnicodeDecodeError as problem:
         fail("is not UTF-8", f":byte {problem.start}")
     if not text.strip():

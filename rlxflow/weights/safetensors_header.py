@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from rlxflow import dtypes
 from rlxflow.dtypes import DType
-from rlxflow.errors import CorruptFile, UnsupportedFile, nearest, printable
+from rlxflow.errors import CorruptFile, UnsupportedFile, WeightsError, nearest, printable
 from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.json_file import parse_json
 from rlxflow.weights.sniff import HEAD_BYTES, wrong_content
@@ -28,9 +28,19 @@ MAX_ELEMENTS = 1 << 48
 MAX_NAME = 4096
 
 DTYPE_OF_NAME: dict[str, DType] = {
-    **{"F64": dtypes.f64, "F32": dtypes.f32, "F16": dtypes.f16, "BF16": dtypes.bf16, "BOOL": dtypes.bool_},
-    **{"I64": dtypes.i64, "I32": dtypes.i32, "I16": dtypes.i16, "I8": dtypes.i8},
-    **{"U64": dtypes.u64, "U32": dtypes.u32, "U16": dtypes.u16, "U8": dtypes.u8},
+    "F64": dtypes.f64,
+    "F32": dtypes.f32,
+    "F16": dtypes.f16,
+    "BF16": dtypes.bf16,
+    "BOOL": dtypes.bool_,
+    "I64": dtypes.i64,
+    "I32": dtypes.i32,
+    "I16": dtypes.i16,
+    "I8": dtypes.i8,
+    "U64": dtypes.u64,
+    "U32": dtypes.u32,
+    "U16": dtypes.u16,
+    "U8": dtypes.u8,
     # these can be listed, not read: they are not in rlxflow.dtypes.DTYPES
     **{name: DType(name.lower(), "opaque", 1) for name in ("F8_E4M3", "F8_E5M2", "F8_E8M0")},
     **{name: DType(name.lower(), "opaque", 1) for name in ("F8_E4M3FNUZ", "F8_E5M2FNUZ")},
@@ -61,7 +71,7 @@ def read_header(file: FileBytes, where: str, max_header_bytes: int) -> Header:
     """
     length = _header_length(file, where, min(max_header_bytes, HEADER_HARD_CAP))
     text = file.read(8, length).tobytes()
-    entries = parse_json(text, f"{where}:header", what="safetensors header", allow_bom=False)
+    entries = parse_json(text, f"{where}:header", what="safetensors header")
     metadata = _metadata(entries.pop("__metadata__", {}), where)
     tensors: dict[str, TensorInfo] = {}
     spans: list[tuple[int, int, str]] = []
@@ -82,36 +92,45 @@ def _header_length(file: FileBytes, where: str, cap: int) -> int:
     length = int.from_bytes(head[:8], "little")
     if 2 <= length <= min(cap, file.size - 8) and head[8:9] == b"{":
         return length
+    raise _bad_start(head, length, cap, file.size, where)
+
+
+def _bad_start(head: bytes, length: int, cap: int, size: int, where: str) -> WeightsError:
+    """Why a file with these first bytes has no header."""
     if not head:
-        _corrupt("RLX-W011", "the file is empty", where, _INCOMPLETE)
-    other = wrong_content(head, file.size, where)
+        return _corrupt("RLX-W011", "the file is empty", where, _INCOMPLETE)
+    other = wrong_content(head, size, where)
     if other:
-        raise other
-    if file.size <= 8:
-        _corrupt("RLX-W011", f"a file of {file.size} bytes is too short for a header", where, _INCOMPLETE)
+        return other
+    if size <= 8:
+        return _corrupt("RLX-W011", f"a file of {size} bytes is too short for a header", where, _INCOMPLETE)
     swapped = int.from_bytes(head[:8], "big")
-    if length > file.size - 8 and 2 <= swapped <= file.size - 8 and head[8:9] == b"{":
+    if length > size - 8 and 2 <= swapped <= size - 8 and head[8:9] == b"{":
         hint = "write the file again with the length in little-endian order"
-        _corrupt("RLX-W011", "the header length is written in big-endian order", where, hint)
-    if head[8:9] == b"{" and cap < length <= HEADER_HARD_CAP:
+        return _corrupt("RLX-W011", "the header length is written in big-endian order", where, hint)
+    if head[8:9] == b"{" and cap < length <= min(HEADER_HARD_CAP, size - 8):
+        message = f"the header has {length:,} bytes, more than the limit of {cap:,}"
         hint = f"if you trust the file, open it with SafetensorsFile(path, max_header_bytes={length})"
-        _corrupt("RLX-W012", f"the header has {length:,} bytes, more than the limit of {cap:,}", where, hint)
+        return _corrupt("RLX-W012", message, where, hint)
     if length > HEADER_HARD_CAP:
         message = f"the header claims {length:,} bytes, more than the format's {HEADER_HARD_CAP:,}"
-        _corrupt("RLX-W012", message, where, "this is no safetensors file, or its start is damaged")
-    if length > file.size - 8:
-        message = f"the header claims {length:,} bytes, the file has {file.size - 8:,} after the length"
-        _corrupt("RLX-W011", message, where, _INCOMPLETE)
-    _corrupt("RLX-W013", "the header does not start with '{'", where, _DAMAGED)
+        return _corrupt("RLX-W012", message, where, "this is no safetensors file, or its start is damaged")
+    if length > size - 8:
+        message = f"the header claims {length:,} bytes, the file has {size - 8:,} after the length"
+        return _corrupt("RLX-W011", message, where, _INCOMPLETE)
+    if head[8:11] == b"\xef\xbb\xbf":
+        hint = "write the header again as UTF-8 without it"
+        return _corrupt("RLX-W013", "the header starts with a byte order mark", where, hint)
+    return _corrupt("RLX-W013", "the header does not start with '{'", where, _DAMAGED)
 
 
 def _metadata(value: Any, where: str) -> dict[str, str]:
     if not isinstance(value, dict):
-        _corrupt("RLX-W014", "__metadata__ is not an object", where, _DAMAGED)
+        raise _corrupt("RLX-W014", "__metadata__ is not an object", where, _DAMAGED)
     for key, text in value.items():
         if not isinstance(text, str):
             message = f"__metadata__ {printable(key, 60)!r} is {_kind(text)}, not a string"
-            _corrupt("RLX-W014", message, where, "write metadata as strings only")
+            raise _corrupt("RLX-W014", message, where, "write metadata as strings only")
     return value
 
 
@@ -120,7 +139,7 @@ def _tensor(name: str, entry: Any, data_start: int, where: str) -> tuple[TensorI
     _check_name(name, where)
 
     def fail(code: str, problem: str, hint: str = _DAMAGED) -> NoReturn:
-        _corrupt(code, f"tensor {printable(name)!r}: {problem}", where, hint)
+        raise _corrupt(code, f"tensor {printable(name)!r}: {problem}", where, hint)
 
     if not isinstance(entry, dict):
         fail("RLX-W014", f"its entry is {_kind(entry)}, not an object")
@@ -160,13 +179,13 @@ def _tensor(name: str, entry: Any, data_start: int, where: str) -> tuple[TensorI
 def _check_name(name: str, where: str) -> None:
     """Names are only ever keys, never paths; what would spoil a terminal or a log is refused."""
     if not name:
-        _corrupt("RLX-W018", "a tensor has an empty name", where, _DAMAGED)
+        raise _corrupt("RLX-W018", "a tensor has an empty name", where, _DAMAGED)
     if len(name) > MAX_NAME:
         message = f"a tensor name has {len(name):,} characters: {printable(name, 40)!r}"
-        _corrupt("RLX-W018", message, where, f"names have at most {MAX_NAME:,} characters")
+        raise _corrupt("RLX-W018", message, where, f"names have at most {MAX_NAME:,} characters")
     if not name.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
         message = f"tensor name {printable(name)!r} holds control characters"
-        _corrupt("RLX-W018", message, where, "rename the tensor; no known model has such names")
+        raise _corrupt("RLX-W018", message, where, "rename the tensor; no known model has such names")
 
 
 def _check_cover(spans: list[tuple[int, int, str]], file: FileBytes, data_start: int, where: str) -> None:
@@ -176,17 +195,17 @@ def _check_cover(spans: list[tuple[int, int, str]], file: FileBytes, data_start:
         if begin != at:
             kind = "overlaps the one before" if begin < at else "leaves a hole before it"
             message = f"tensor {printable(name)!r} {kind}: it begins at {begin:,}, not {at:,}"
-            _corrupt("RLX-W015", message, where, _DAMAGED)
+            raise _corrupt("RLX-W015", message, where, _DAMAGED)
         at = end
     found = file.size - data_start
     if found < at:
         message = f"the file is {at - found:,} bytes short: the tensors take {at:,}, found {found:,}"
-        _corrupt("RLX-W017", message, where, _INCOMPLETE)
+        raise _corrupt("RLX-W017", message, where, _INCOMPLETE)
     if found > at:
         tail = file.read(file.size - min(found - at, 4096), min(found - at, 4096))
         zeros = "zero " if not tail.any() else ""
         hint = "a download was cut short and padded; download it again" if zeros else _DAMAGED
-        _corrupt("RLX-W017", f"{found - at:,} {zeros}bytes follow the last tensor", where, hint)
+        raise _corrupt("RLX-W017", f"{found - at:,} {zeros}bytes follow the last tensor", where, hint)
 
 
 def _counts(value: Any) -> bool:
@@ -199,5 +218,5 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _corrupt(code: str, message: str, where: str, hint: str) -> NoReturn:
-    raise CorruptFile(message, code=code, where=where, hint=hint)
+def _corrupt(code: str, message: str, where: str, hint: str) -> CorruptFile:
+    return CorruptFile(message, code=code, where=where, hint=hint)
