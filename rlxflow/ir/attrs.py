@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from rlxflow.dtypes import DType
-from rlxflow.errors import GraphError, nearest
-from rlxflow.ir.dims import Shape, Sym, bind, shape
+from rlxflow.errors import GraphError, nearest, printable
+from rlxflow.ir.dims import Dim, Shape, Sym, bind, dim, shape
 
 
 @dataclass(frozen=True, slots=True)
 class AttrSpec:
     """Name, annotation and default of one attribute.
 
-    Annotations: `int`, `float`, `bool`, `str`, `bytes`, `DType`, `Shape` (symbolic sizes allowed),
-    `Dim`, `Literal[...]` (a finite domain), `tuple[int, ...]`, `Pairs`, or one of these `| None`.
+    Annotations: `int`, `float`, `bool`, `str`, `bytes`, `DType`, `Dim`, `Shape` (symbolic sizes allowed),
+    `Literal[...]` (a finite domain), or a tuple type, whose values are nested tuples of plain values.
     """
 
     name: str
@@ -40,31 +41,64 @@ class AttrSpec:
         """The value in normal form; raises `GraphError` where it does not fit the annotation."""
         if value is inspect.Parameter.empty:
             raise self._error(op_name, "is missing")
-        if self.domain is not None and value not in self.domain:
-            raise self._error(
-                op_name, f"is {value!r}, not one of {self.domain}", nearest(str(value), map(str, self.domain))
-            )
-        if self.annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            if math.isnan(value):
-                raise self._error(op_name, "is NaN")
-            return float(value)
-        if self.annotation is int and (isinstance(value, bool) or not isinstance(value, int)):
-            raise self._error(op_name, f"is {value!r}, not an integer")
-        if self.annotation in (str, bytes, DType, float) and not isinstance(value, self.annotation):
-            raise self._error(op_name, f"is {value!r}, not {self.annotation.__name__}")
+        if self.domain is not None:
+            return self._from_domain(op_name, value)
+        try:
+            return self._normal(value)
+        except GraphError as error:
+            raise self._error(op_name, error.message, error.hint) from error
+        except (TypeError, OverflowError) as error:
+            kind = getattr(self.annotation, "__name__", "a tuple of plain values")
+            raise self._error(op_name, f"is {printable(repr(value))}, not {kind}") from error
+
+    def _from_domain(self, op_name: str, value: Any) -> Any:
+        domain = self.domain or ()
+        if not any(type(value) is type(v) and value == v for v in domain):
+            hint = nearest(str(value), map(str, domain)) or f"one of {', '.join(map(repr, domain))}"
+            raise self._error(op_name, f"is {printable(repr(value))}", hint)
+        return value
+
+    def _normal(self, value: Any) -> Any:
         if self.annotation == Shape:
             return shape(value)
-        return value if isinstance(value, (Sym, DType)) else freeze(value)
+        if self.annotation == Dim:
+            return dim(value)
+        if self.annotation is float:
+            return _number(value)
+        if self.annotation is int:
+            return operator.index(_plain(value, not isinstance(value, bool)))
+        if self.annotation in (str, bytes, DType):
+            return _plain(value, isinstance(value, self.annotation))
+        return _plain(freeze(value), isinstance(value, (list, tuple, dict)))
 
     def _error(self, op_name: str, what: str, hint: str = "") -> GraphError:
         return GraphError(f"{op_name}: attribute {self.name!r} {what}", code="RLX-I005", hint=hint)
 
 
+def _plain(value: Any, fits: bool) -> Any:
+    if not fits:
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    number = float(_plain(value, isinstance(value, (int, float)) and not isinstance(value, bool)))
+    return _plain(number, not math.isnan(number))
+
+
+_PLAIN = (type(None), bool, int, float, str, bytes, DType, Sym)
+
+
 def freeze(value: Any) -> Any:
-    """Lists and mappings made hashable: tuples, and sorted tuples of pairs."""
+    """Lists and mappings made hashable: tuples, and sorted tuples of pairs.
+
+    Raises `TypeError` for a value that has no text form: NaN, an array, an object.
+    """
     if isinstance(value, dict):
         return tuple(sorted((k, freeze(v)) for k, v in value.items()))
-    return tuple(freeze(v) for v in value) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(v) for v in value)
+    return _plain(value, type(value) in _PLAIN and value == value)  # NaN differs from itself
 
 
 def bind_attrs(attrs: Mapping[str, Any], sizes: Mapping[str, int]) -> Mapping[str, Any]:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from rlxflow.errors import GraphError
-from rlxflow.ir.graph import Graph, State, live_nodes
+from rlxflow.ir.graph import Graph, State, attrs_text, live_nodes
 from rlxflow.ir.op import Op, emitting
-from rlxflow.ir.values import Node, Value
+from rlxflow.ir.values import Node, Type, Value
 
 
 def never(op: Op[..., Any]) -> bool:
@@ -29,7 +29,7 @@ class GraphBuilder:
     def __init__(self, expand: Callable[[Op[..., Any]], bool] = never) -> None:
         self._expand = expand
         self._interned: dict[tuple[Any, ...], Node] = {}
-        self._stages: dict[Node, tuple[str, ...]] = {}
+        self._stages: dict[Node, dict[str, None]] = {}  # every node of this builder, with its ordered paths
         self._path: tuple[str, ...] = ()
 
     @contextmanager
@@ -44,7 +44,7 @@ class GraphBuilder:
     def emit(self, op: Op[..., Any], operands: tuple[Value | None, ...], attrs: dict[str, Any]) -> Any:
         """The output of the node (a tuple where the op has several)."""
         if op.decompose_fn is not None and self._expand(op):
-            op.infer(operands, attrs)  # a misuse is reported in the words of the op that was written
+            self._infer(op, operands, attrs)  # a misuse is reported in the words of the op that was written
             with emitting(self):
                 return op.decompose_fn(*operands, **attrs)
         outputs = self.node(op, operands, attrs).outputs
@@ -52,24 +52,31 @@ class GraphBuilder:
 
     def node(self, op: Op[..., Any], operands: tuple[Value | None, ...], attrs: Mapping[str, Any]) -> Node:
         """The node with this op, operands and attributes: the existing one if there is one."""
-        key = (op, operands, tuple(attrs.items()))
+        key = (op, operands, attrs_text(attrs))
         node = self._interned.get(key)
         if node is None:
-            try:
-                types = op.infer(operands, dict(attrs))
-            except GraphError as error:
-                error.where = error.where or ", ".join(self._path)
-                raise
+            types = self._infer(op, operands, attrs)
             node = self._interned[key] = Node(op, operands, attrs, types)
-        if self._path:
-            known = self._stages.get(node, ())
-            self._stages[node] = known + tuple(p for p in self._path if p not in known)
+            self._stages[node] = {}
+        self._stages[node].update(dict.fromkeys(self._path))
         return node
+
+    def _infer(
+        self, op: Op[..., Any], operands: tuple[Value | None, ...], attrs: Mapping[str, Any]
+    ) -> tuple[Type, ...]:
+        try:
+            for value in operands:
+                if value is not None and not self.owns(value):
+                    hint = "use values of this build only; do not keep any between builds"
+                    raise op.error(f"operand {value!r} belongs to another graph", hint, code="RLX-I012")
+            return op.infer(operands, dict(attrs))
+        except GraphError as error:
+            error.where = error.where or ", ".join(self._path)
+            raise
 
     def owns(self, value: Value) -> bool:
         """Whether a value was made by this builder."""
-        node = value.node
-        return self._interned.get((node.op, node.operands, tuple(node.attrs.items()))) is node
+        return value.node in self._stages
 
     def finish(
         self,
@@ -80,7 +87,7 @@ class GraphBuilder:
     ) -> Graph:
         """The graph of what has been built."""
         nodes = live_nodes(self._interned.values(), inputs, outputs, states)
-        stages = {n: self._stages[n] for n in nodes if n in self._stages}
+        stages = {n: tuple(self._stages[n]) for n in nodes if self._stages.get(n)}
         return Graph(name, dict(inputs), dict(outputs), states, nodes, stages)
 
 

@@ -7,6 +7,8 @@ header has told yet; it agrees with everything and exists only while a flow is c
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -75,38 +77,60 @@ def _normal(total: dict[Monomial, int]) -> Dim:
     return kept[0][1] if len(kept) == 1 and kept[0][0] == () else Sym(kept)
 
 
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
 def dim(value: DimLike) -> Dim:
     """A dimension from an integer, a `Sym`, or text such as "B", "S+1" or "2*B*S"."""
-    if isinstance(value, (int, Sym)):
+    if isinstance(value, Sym):
         return value
-    total: Dim = 0
-    for part in value.replace(" ", "").split("+"):
-        product: Dim = 1
-        for factor in part.split("*"):
-            if factor.removeprefix("-").isdigit():
-                product = product * int(factor)
-            elif factor.isidentifier():
-                product = product * Sym((((factor,), 1),))
-            elif factor == "?":
-                product = UNKNOWN
-            else:
-                raise GraphError(
-                    f"{printable(value)!r} is not a dimension",
-                    code="RLX-I001",
-                    hint='write an integer, a name such as "B", or a sum of products such as "S+1"',
-                )
-        total = total + product
-    return total
+    if isinstance(value, str):
+        total: Dim = 0
+        for part in value.replace(" ", "").split("+"):
+            total = total + product(_factor(factor, value) for factor in part.split("*"))
+        return total
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise _not_a_dim(value)
+    return operator.index(value)
+
+
+def _factor(text: str, whole: str) -> Dim:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if text.isidentifier():
+        return Sym((((text,), 1),))
+    if text == "?":
+        return UNKNOWN
+    raise _not_a_dim(whole)
+
+
+def _not_a_dim(value: object) -> GraphError:
+    return GraphError(
+        f"{printable(repr(value))} is not a dimension",
+        code="RLX-I001",
+        hint='write an integer, a name such as "B", or a sum of products such as "S+1"',
+    )
 
 
 def shape(values: Iterable[DimLike]) -> Shape:
-    """A shape from dimension-like values."""
-    return tuple(dim(v) for v in values)
+    """A shape from dimension-like values; raises `GraphError` for anything else, and for negative sizes."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise GraphError(
+            f"{printable(repr(values))} is not a shape",
+            code="RLX-I001",
+            hint='write a tuple of sizes, such as ("B", "S", 384)',
+        )
+    dims = tuple(dim(v) for v in values)
+    if any(isinstance(d, int) and d < 0 for d in dims):
+        raise GraphError(
+            f"shape {shape_text(dims)} has a negative size", code="RLX-I001", hint="sizes are 0 or more"
+        )
+    return dims
 
 
 def agree(a: Dim, b: Dim) -> bool:
     """Whether two dimensions are the same size; `UNKNOWN` agrees with everything."""
-    return a == b or a is UNKNOWN or b is UNKNOWN or UNKNOWN in (a, b)
+    return a == b or UNKNOWN in (a, b)
 
 
 def shapes_agree(a: Shape, b: Shape) -> bool:
@@ -123,10 +147,10 @@ def product(dims: Iterable[Dim]) -> Dim:
 
 
 def divide(a: Dim, b: int) -> Dim | None:
-    """`a / b` where every coefficient is divisible, else None."""
-    if a is UNKNOWN or a == UNKNOWN:
+    """`a / b` where every coefficient is divisible and b is not 0, else None."""
+    if a == UNKNOWN:
         return UNKNOWN
-    if any(c % b for _, c in _terms(a)):
+    if b == 0 or any(c % b for _, c in _terms(a)):
         return None
     return _normal({names: c // b for names, c in _terms(a)})
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from rlxflow.dtypes import DType
+from rlxflow.errors import GraphError, nearest
 from rlxflow.ir.dims import Sym, shape_text
 from rlxflow.ir.values import Node, Type, Value
 
@@ -66,8 +67,16 @@ class Graph:
         return ", ".join(self.stages.get(node, ()))
 
     def select(self, outputs: Iterable[str]) -> Graph:
-        """The same program with fewer outputs; nodes only the others needed are dropped."""
-        kept = {name: self.outputs[name] for name in outputs}
+        """The same program with fewer outputs; nodes only the others needed are dropped.
+
+        Raises `GraphError` for a name that is not an output.
+        """
+        kept = {}
+        for name in outputs:
+            if name not in self.outputs:
+                hint = nearest(name, self.outputs) or f"outputs: {', '.join(self.outputs)}"
+                raise GraphError(f"no output {name!r}", code="RLX-I011", where=self.name, hint=hint)
+            kept[name] = self.outputs[name]
         return Graph(
             self.name,
             self.inputs,
@@ -115,6 +124,11 @@ def attr_text(value: object) -> str:
     return repr(value)
 
 
+def attrs_text(attrs: Mapping[str, object]) -> str:
+    """All attributes of a node, sorted by name; tells apart 1, 1.0 and True, and 0.0 and -0.0."""
+    return " ".join(f"{name}={attr_text(value)}" for name, value in sorted(attrs.items()))
+
+
 def type_text(t: Type) -> str:
     return f"{'state ' if t.state else ''}{t.dtype}{shape_text(t.shape)}"
 
@@ -123,9 +137,7 @@ def graph_digest(graph: Graph) -> str:
     """blake2b over nodes in dependency form (op, attributes, operand digests), outputs and states."""
     digests: dict[Value, bytes] = {}
     for node in graph.nodes:
-        h = hashlib.blake2b(node.op.name.encode(), digest_size=16)
-        for name, value in sorted(node.attrs.items()):
-            h.update(f"\0{name}={attr_text(value)}".encode())
+        h = hashlib.blake2b(f"{node.op.name}\0{attrs_text(node.attrs)}".encode(), digest_size=16)
         for operand in node.operands:
             h.update(b"\1" + (digests[operand] if operand is not None else b""))
         base = h.digest()
@@ -133,9 +145,9 @@ def graph_digest(graph: Graph) -> str:
             digests[value] = base + bytes([value.index])
     h = hashlib.blake2b(digest_size=16)
     for name, value in sorted(graph.inputs.items()):
-        h.update(b"i" + name.encode() + b"\0" + digests[value])
+        h.update(f"input {attr_text(name)}".encode() + digests[value])
     for name, value in sorted(graph.outputs.items()):
-        h.update(b"o" + name.encode() + b"\0" + digests[value])
+        h.update(f"output {attr_text(name)}".encode() + digests[value])
     for state in sorted(graph.states, key=lambda s: s.name):
-        h.update(b"s" + state.name.encode() + b"\0" + digests[state.before] + digests[state.after])
+        h.update(f"state {attr_text(state.name)}".encode() + digests[state.before] + digests[state.after])
     return h.hexdigest()

@@ -24,7 +24,7 @@ from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
-from rlxflow.errors import GraphError, PluginError, nearest
+from rlxflow.errors import GraphError, PluginError, RlxError, nearest, printable
 from rlxflow.ir.attrs import AttrSpec
 from rlxflow.ir.values import Type, Value
 
@@ -57,11 +57,14 @@ def emitting(emitter: Emitter) -> Iterator[None]:
 class Op(Generic[P, R]):
     """One row of the op table: name, level, operands, attributes, type rule, and meaning."""
 
-    def __init__(self, rule: Callable[P, Any], level: Level, *, commutative: bool = False) -> None:
+    def __init__(
+        self, rule: Callable[P, Any], level: Level, *, commutative: bool = False, takes_state: bool = False
+    ) -> None:
         self.rule = rule
         self.name = rule.__name__.rstrip("_")
         self.level: Level = level
         self.commutative = commutative
+        self.takes_state = takes_state
         self.__doc__ = rule.__doc__
         self.reference_fn: Callable[..., Any] | None = None
         self.decompose_fn: Callable[..., Any] | None = None
@@ -132,12 +135,25 @@ class Op(Generic[P, R]):
 
     def infer(self, operands: tuple[Value | None, ...], attrs: dict[str, Any]) -> tuple[Type, ...]:
         """Output types of the op on these operands; raises `GraphError` where they do not fit."""
-        result = self.rule(*operands, **attrs)  # type: ignore[call-arg, arg-type, unused-ignore]
-        return result if isinstance(result, tuple) else (result,)
+        if not self.takes_state and any(v is not None and v.type.state for v in operands):
+            raise self.error("a cache state is not a value", "read caches with cached_attention")
+        try:
+            result = self.rule(*operands, **attrs)  # type: ignore[call-arg, arg-type, unused-ignore]
+        except RlxError:
+            raise
+        except Exception as error:  # a rule of a third party, or one that met what it did not foresee
+            message = f"its type rule raised {type(error).__name__}: {printable(error)}"
+            raise self.error(message, "check the operands' shapes", code="RLX-I009") from error
+        types = result if isinstance(result, tuple) else (result,)
+        if not types or not all(isinstance(t, Type) for t in types):
+            raise self.error(
+                "its type rule gave no Type", "return a Type, or a tuple of them", code="RLX-I009"
+            )
+        return types
 
-    def error(self, message: str, hint: str = "") -> GraphError:
+    def error(self, message: str, hint: str = "", code: str = "RLX-I004") -> GraphError:
         """A `GraphError` that names this op."""
-        return GraphError(f"{self.name}: {message}", code="RLX-I004", hint=hint)
+        return GraphError(f"{self.name}: {message}", code=code, hint=hint)
 
     def reference(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator: the NumPy meaning, on arrays, with symbolic attributes already bound."""
@@ -169,11 +185,14 @@ class _OpDecorator(Protocol):
     def __call__(self, rule: Callable[P, tuple[Type, Type]]) -> Op[P, tuple[Value, Value]]: ...
 
 
-def op(level: Level, *, commutative: bool = False) -> _OpDecorator:
-    """Make a function an op row and enter it in the table; names are unique."""
+def op(level: Level, *, commutative: bool = False, takes_state: bool = False) -> _OpDecorator:
+    """Make a function an op row and enter it in the table; names are unique.
+
+    Only an op that `takes_state` may read a cache state.
+    """
 
     def register(rule: Callable[..., Any]) -> Any:
-        row: Op[..., Any] = Op(rule, level, commutative=commutative)
+        row: Op[..., Any] = Op(rule, level, commutative=commutative, takes_state=takes_state)
         if row.name in OPS:
             raise PluginError(
                 f"op {row.name!r} is defined in {OPS[row.name].rule.__module__} and in {rule.__module__}",

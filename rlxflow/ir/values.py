@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.dtypes import DType
+from rlxflow.errors import GraphError
 from rlxflow.ir.dims import Dim, Shape, shape_text
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ class Value:
         return len(self.type.shape)
 
     def dim(self, axis: int) -> Dim:
+        """The size of an axis, negative ones counted from the end; raises `GraphError` outside the rank."""
+        if not -self.rank <= axis < self.rank:
+            raise GraphError(
+                f"axis {axis} is outside {shape_text(self.shape)}",
+                code="RLX-I008",
+                hint=f"the value has {self.rank} axes",
+            )
         return self.type.shape[axis]
 
     def __repr__(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.ir.dims import divide
 from rlxflow.ir.op import op
 from rlxflow.ir.values import Type, Value
-from rlxflow.ops.checks import fail, want_dim, want_float, want_integer, want_rank, want_shape
+from rlxflow.ops.checks import fail, want_dim, want_float, want_integer, want_mask, want_rank, want_shape
 
 
 @op("primitive")
@@ -28,21 +30,29 @@ def attention(
 
     q: [B, S, H, D]; k, v: [B, T, Hkv, D] with Hkv dividing H. mask: integer or bool [B, T], non-zero = the
     key is valid. bias: float [H, S, T], added to the scores. `causal`: query i sees keys ≤ i + T − S.
-    `window` w > 0: query i sees only keys within w positions (before it, and after it where not causal).
+    `window` w > 0: query i sees only keys j with |i − j| ≤ w; where causal, with i − w < j ≤ i.
     cap(s) = softcap · tanh(s / softcap) where softcap > 0. A query without any valid key yields zeros.
     Result: [B, S, H, D].
     """
+    want_float("k", k)
     want_rank("k", k, 4)
+    _check_scores(scale, window, softcap)
     _check_heads(q, k.dim(2), k.dim(3), v)
     want_shape("v", v, k.shape)
     want_dim("batch of k", k.dim(0), q.dim(0))
     if mask is not None:
-        want_shape("mask", mask, (k.dim(0), k.dim(1)))
-        if mask.dtype.is_float:
-            raise fail(f"mask is {mask.dtype}", "a mask is integer or bool, non-zero where the key is valid")
+        want_mask("mask", mask, (k.dim(0), k.dim(1)))
     if bias is not None:
+        want_float("bias", bias)
         want_shape("bias", bias, (q.dim(2), q.dim(1), k.dim(1)))
     return q.type
+
+
+def _check_scores(scale: float, window: int, softcap: float) -> None:
+    if not math.isfinite(scale):
+        raise fail(f"scale is {scale}", "it is usually head_dim ** -0.5")
+    if window < 0 or not 0 <= softcap < math.inf:
+        raise fail(f"window is {window} and softcap {softcap}", "0 switches either off")
 
 
 def _check_heads(q: Value, num_kv_heads: object, head_dim: object, v: Value) -> None:
@@ -76,7 +86,7 @@ def _attention(
     return _attend(q, kt, vt, np.broadcast_to(allowed, (len(q), num_queries, num_keys)), bias, scale, softcap)
 
 
-@op("primitive")
+@op("primitive", takes_state=True)
 def cached_attention(
     q: Value,
     keys: Value,
@@ -95,6 +105,7 @@ def cached_attention(
     where window > 0). Rows s ≥ new_len[b] are padding and yield zeros. Result: [B, S, H, D].
     """
     want_rank("keys", keys, 4)
+    _check_scores(scale, window, softcap)
     _check_heads(q, keys.dim(1), keys.dim(3), q)
     want_shape("values", values, keys.shape)
     if not (keys.type.state and values.type.state):

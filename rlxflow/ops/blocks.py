@@ -16,7 +16,7 @@ from __future__ import annotations
 from rlxflow.ir.op import op
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.activation import Activation, activate
-from rlxflow.ops.checks import want_dim, want_dtype, want_shape
+from rlxflow.ops.checks import common_dtype, want_dim, want_dtype, want_rank, want_shape, want_weight
 from rlxflow.ops.elementwise import add, mul
 from rlxflow.ops.linear import linear
 from rlxflow.ops.norm import layer_norm, rms_norm
@@ -30,6 +30,7 @@ def matmul_bias_act(
     y = linear.rule(x, weight)
     if bias is not None:
         want_shape("bias", bias, (weight.dim(0),))
+        common_dtype(x, bias)
     return y
 
 
@@ -48,6 +49,9 @@ def gated_mlp(x: Value, gate: Value, up: Value, down: Value, *, activation: Acti
     x: [..., H]; gate, up: [I, H]; down: [H', I]; result: [..., H'].
     """
     hidden = linear.rule(x, gate)
+    for name, weight in (("up", up), ("down", down)):
+        want_weight(name, weight)
+        want_rank(name, weight, 2)
     want_shape("up", up, gate.shape)
     want_dim("input width of down", down.dim(1), gate.dim(0))
     return Type(x.dtype, (*hidden.shape[:-1], down.dim(0)))

@@ -10,7 +10,7 @@ from rlxflow.ir.values import Type, Value
 from rlxflow.ops.checks import fail, want_float, want_integer, want_rank, want_shape
 
 
-@op("primitive")
+@op("primitive", takes_state=True)
 def cache_append(cache: Value, new: Value, past_len: Value, new_len: Value) -> Type:
     """Rows past_len[b] … past_len[b] + new_len[b] − 1 of the cache become the first new_len[b] rows of `new`.
 

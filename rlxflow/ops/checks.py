@@ -12,6 +12,11 @@ def fail(message: str, hint: str = "") -> GraphError:
     return GraphError(message, code="RLX-I010", hint=hint)
 
 
+def want_at_least_rank(name: str, v: Value, rank: int) -> None:
+    if v.rank < rank:
+        raise fail(f"{name} has rank {v.rank} {shape_text(v.shape)}, wanted {rank} or more")
+
+
 def want_rank(name: str, v: Value, *ranks: int) -> None:
     if v.rank not in ranks:
         raise fail(f"{name} has rank {v.rank} {shape_text(v.shape)}, wanted {' or '.join(map(str, ranks))}")
@@ -32,6 +37,27 @@ def want_float(name: str, v: Value) -> None:
         raise fail(f"{name} is {v.dtype}, wanted a float type")
 
 
+def want_number(name: str, v: Value) -> None:
+    if v.dtype.kind not in ("float", "int"):
+        raise fail(
+            f"{name} is {v.dtype}, wanted a number type", "use cast on flags, linear or gather on weights"
+        )
+
+
+def want_plain(name: str, v: Value) -> None:
+    """Packed blocks have rows, not elements."""
+    if v.dtype.packed:
+        raise fail(
+            f"{name} is packed {v.dtype}", "only linear, gather and whole-row moves take packed weights"
+        )
+
+
+def want_mask(name: str, v: Value, shape: Shape) -> None:
+    want_shape(name, v, shape)
+    if v.dtype.is_float:
+        raise fail(f"{name} is {v.dtype}", "a mask is integer or bool, non-zero where the token is valid")
+
+
 def want_integer(name: str, v: Value) -> None:
     if v.dtype.kind != "int":
         raise fail(
@@ -50,11 +76,29 @@ def want_dtype(name: str, v: Value, dtype: DType) -> None:
         raise fail(f"{name} is {v.dtype}, wanted {dtype}")
 
 
+def common_dtype(a: Value, b: Value) -> DType:
+    """The dtype of both. A weight stored in another float type takes the other operand's."""
+    if a.dtype != b.dtype and a.dtype.kind == b.dtype.kind == "float":
+        if b.node.op.name == "param" != a.node.op.name:
+            return a.dtype
+        if a.node.op.name == "param" != b.node.op.name:
+            return b.dtype
+    want_dtype("b", b, a.dtype)
+    return a.dtype
+
+
 def axis_of(axis: int, rank: int) -> int:
     """A non-negative axis."""
     if not -rank <= axis < rank:
         raise fail(f"axis {axis} is outside rank {rank}")
     return axis % rank
+
+
+def broadcast_rows(*operands: Value, **_: object) -> int:
+    """Every position is independent, unless a leading axis of a smaller operand lands on an inner axis."""
+    widest = max(operands, key=lambda v: v.rank)
+    stray = any(v.rank < widest.rank and v.rank and v.dim(0) == widest.dim(0) for v in operands)
+    return 0 if stray else widest.rank
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:

@@ -1,4 +1,8 @@
-"""Elementwise arithmetic. Shapes broadcast from the last axis; dtypes must be equal (use `cast`)."""
+"""Elementwise arithmetic.
+
+Shapes broadcast from the last axis. Dtypes must be equal (use `cast`), but a weight may be stored in another
+float type than the value it meets.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,21 @@ import numpy as np
 from rlxflow.dtypes import Array, DType, bool_, to_numpy
 from rlxflow.ir.op import Op, op
 from rlxflow.ir.values import Type, Value
-from rlxflow.ops.checks import broadcast, want_dtype, want_float
+from rlxflow.ops.checks import (
+    broadcast,
+    broadcast_rows,
+    common_dtype,
+    fail,
+    want_dtype,
+    want_float,
+    want_number,
+    want_plain,
+)
 
 
 def _binary(a: Value, b: Value) -> Type:
-    want_dtype("b", b, a.dtype)
-    return Type(a.dtype, broadcast(a.shape, b.shape))
-
-
-def _rows(*operands: Value, **_: object) -> int:
-    """Every position is independent, unless a leading axis of a smaller operand lands on an inner axis."""
-    widest = max(operands, key=lambda v: v.rank)
-    stray = any(v.rank < widest.rank and v.rank and v.dim(0) == widest.dim(0) for v in operands)
-    return 0 if stray else widest.rank
+    want_number("a", a)
+    return Type(common_dtype(a, b), broadcast(a.shape, b.shape))
 
 
 @op("primitive", commutative=True)
@@ -65,8 +71,8 @@ def minimum(a: Value, b: Value) -> Type:
 def where(condition: Value, a: Value, b: Value) -> Type:
     """a where the condition is true, else b"""
     want_dtype("condition", condition, bool_)
-    result = _binary(a, b)
-    return Type(result.dtype, broadcast(condition.shape, result.shape))
+    want_plain("a", a)
+    return Type(common_dtype(a, b), broadcast(condition.shape, broadcast(a.shape, b.shape)))
 
 
 @op("primitive")
@@ -77,7 +83,10 @@ def less(a: Value, b: Value) -> Type:
 
 @op("primitive")
 def cast(x: Value, *, dtype: DType) -> Type:
-    """x in another plain dtype"""
+    """x in another plain dtype; floats are cut towards zero, and non-zero is true"""
+    want_plain("x", x)
+    if dtype.packed:
+        raise fail(f"cannot cast to packed {dtype}", "packed weights come from files")
     return Type(dtype, x.shape)
 
 
@@ -88,6 +97,7 @@ def _cast(x: Array, *, dtype: DType) -> Array:
 @op("primitive")
 def neg(x: Value) -> Type:
     """−x"""
+    want_number("x", x)
     return x.type
 
 
@@ -120,10 +130,21 @@ def rsqrt(x: Value) -> Type:
 
 
 _REFERENCES: dict[Op[..., Value], Any] = {
-    add: np.add, sub: np.subtract, mul: np.multiply, div: np.divide, less: np.less, where: np.where,
-    maximum: np.maximum, minimum: np.minimum, neg: np.negative, exp: np.exp, tanh: np.tanh, sqrt: np.sqrt,
-    rsqrt: lambda x: 1 / np.sqrt(x), cast: _cast,
+    add: np.add,
+    sub: np.subtract,
+    mul: np.multiply,
+    div: np.divide,
+    less: np.less,
+    where: np.where,
+    maximum: np.maximum,
+    minimum: np.minimum,
+    neg: np.negative,
+    exp: np.exp,
+    tanh: np.tanh,
+    sqrt: np.sqrt,
+    rsqrt: lambda x: 1 / np.sqrt(x),
+    cast: _cast,
 }
 for _op, _fn in _REFERENCES.items():
     _op.reference(_fn)
-    _op.rows(_rows)
+    _op.rows(broadcast_rows)

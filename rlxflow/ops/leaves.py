@@ -11,21 +11,33 @@ from rlxflow.ir.values import Type
 from rlxflow.ops.checks import fail
 
 
+def _want_key(key: str) -> None:
+    if not key:
+        raise fail("the key is empty", "name the array")
+
+
 @op("primitive")
 def input_(*, key: str, dtype: DType, shape: Shape) -> Type:
     """A named array given at each call."""
+    _want_key(key)
+    if dtype.packed:
+        raise fail(f"input {key!r} is packed {dtype}", "inputs are plain arrays")
     return Type(dtype, shape)
 
 
 @op("primitive")
 def param(*, key: str, dtype: DType, shape: Shape) -> Type:
     """A weight, named by its checkpoint key, in the dtype and layout of the checkpoint."""
+    _want_key(key)
     return Type(dtype, shape)
 
 
 @op("primitive")
 def state(*, key: str, dtype: DType, shape: Shape) -> Type:
     """A buffer that lives across calls, used linearly."""
+    _want_key(key)
+    if dtype.kind != "float":
+        raise fail(f"state {key!r} is {dtype}", "caches hold f32, f16 or bf16")
     return Type(dtype, shape, state=True)
 
 
@@ -45,7 +57,9 @@ def _constant(*, data: bytes, dtype: DType, shape: tuple[int, ...]) -> Array:
 
 @op("primitive")
 def full(*, value: float, dtype: DType, shape: Shape) -> Type:
-    """An array with one value everywhere."""
+    """An array with one value everywhere; the dtype must hold the value."""
+    if dtype.packed or (dtype.kind != "float" and not value.is_integer()):
+        raise fail(f"{value} is not a value of {dtype}", "choose another dtype")
     return Type(dtype, shape)
 
 
@@ -57,6 +71,8 @@ def _full(*, value: float, dtype: DType, shape: tuple[int, ...]) -> Array:
 @op("primitive")
 def iota(*, size: Dim, dtype: DType) -> Type:
     """0, 1, …, size − 1."""
+    if dtype.kind not in ("int", "float") or (isinstance(size, int) and size < 0):
+        raise fail(f"cannot count to {size} in {dtype}", "use a number type and a size of 0 or more")
     return Type(dtype, (size,))
 
 

@@ -11,6 +11,7 @@ from rlxflow.ir.values import Type, Value
 from rlxflow.ops.checks import (
     broadcast,
     fail,
+    want_at_least_rank,
     want_dim,
     want_dtype,
     want_float,
@@ -52,8 +53,8 @@ def matmul(a: Value, b: Value) -> Type:
     """a · b for [..., M, K] and [..., K, N]; leading axes broadcast."""
     want_float("a", a)
     want_dtype("b", b, a.dtype)
-    if a.rank < 2 or b.rank < 2:
-        raise fail("matmul wants rank 2 or more")
+    want_at_least_rank("a", a, 2)
+    want_at_least_rank("b", b, 2)
     want_dim("rows of b", b.dim(-2), a.dim(-1))
     return Type(a.dtype, (*broadcast(a.shape[:-2], b.shape[:-2]), a.dim(-2), b.dim(-1)))
 

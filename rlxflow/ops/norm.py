@@ -7,7 +7,7 @@ import numpy as np
 from rlxflow.dtypes import Array
 from rlxflow.ir.op import op
 from rlxflow.ir.values import Type, Value
-from rlxflow.ops.checks import axis_of, want_float, want_shape, want_weight
+from rlxflow.ops.checks import axis_of, want_at_least_rank, want_float, want_shape, want_weight
 
 
 @op("primitive")
@@ -67,6 +67,7 @@ def _softmax(x: Array, *, axis: int) -> Array:
 def l2_normalize(x: Value, *, eps: float = 1e-12) -> Type:
     """x / max(‖x‖₂, eps) over the last axis (`torch.nn.functional.normalize`)."""
     want_float("x", x)
+    want_at_least_rank("x", x, 1)
     return x.type
 
 

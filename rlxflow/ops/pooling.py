@@ -7,7 +7,7 @@ import numpy as np
 from rlxflow.dtypes import Array
 from rlxflow.ir.op import op
 from rlxflow.ir.values import Type, Value
-from rlxflow.ops.checks import want_float, want_rank, want_shape
+from rlxflow.ops.checks import want_float, want_mask, want_rank
 
 
 @op("primitive")
@@ -18,7 +18,7 @@ def mean_pool(x: Value, mask: Value) -> Type:
     """
     want_float("x", x)
     want_rank("x", x, 3)
-    want_shape("mask", mask, x.shape[:2])
+    want_mask("mask", mask, x.shape[:2])
     return Type(x.dtype, (x.dim(0), x.dim(2)))
 
 

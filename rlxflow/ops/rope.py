@@ -55,6 +55,8 @@ def rope(x: Value, cos: Value, sin: Value, *, interleaved: bool = False) -> Type
     Llama, or (2i, 2i + 1) with `interleaved`, as in GPT-J. x: float [B, S, H, D]; cos, sin: [B, S, R/2].
     """
     want_float("x", x)
+    for name, table in (("cos", cos), ("sin", sin)):
+        want_float(name, table)
     want_rank("x", x, 4)
     want_rank("cos", cos, 3)
     want_shape("cos", cos, (x.dim(0), x.dim(1), cos.dim(2)))

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlxflow.dtypes import Array
+from rlxflow.dtypes import Array, bf16, f16, f32
+from rlxflow.errors import InputError
 from rlxflow.ir.dims import UNKNOWN, Dim, Shape, agree, product, shape_text
 from rlxflow.ir.op import op
 from rlxflow.ir.values import Type, Value
-from rlxflow.ops.checks import axis_of, broadcast, fail, want_dim, want_dtype, want_integer, want_rank
+from rlxflow.ops.checks import (
+    axis_of,
+    broadcast,
+    fail,
+    want_at_least_rank,
+    want_dim,
+    want_dtype,
+    want_integer,
+    want_plain,
+    want_rank,
+)
 
 
 @op("primitive")
 def reshape(x: Value, *, shape: Shape) -> Type:
     """x with the same elements, in the same order, in another shape."""
+    want_plain("x", x)
     if not agree(product(x.shape), product(shape)):
         raise fail(f"cannot reshape {shape_text(x.shape)} to {shape_text(shape)}")
     return Type(x.dtype, shape)
@@ -30,6 +42,8 @@ def _reshape_rows(x: Value, *, shape: Shape) -> int:
 @op("primitive")
 def transpose(x: Value, *, perm: tuple[int, ...]) -> Type:
     """Axis i of the result is axis perm[i] of x."""
+    if x.dtype.packed and perm[-1:] != (x.rank - 1,):
+        want_plain("x", x)
     if sorted(perm) != list(range(x.rank)):
         raise fail(f"{perm} is not a permutation of {x.rank} axes")
     return Type(x.dtype, tuple(x.dim(p) for p in perm))
@@ -45,6 +59,8 @@ def slice_(x: Value, *, axis: int, start: int, stop: int) -> Type:
     """Elements start … stop − 1 along an axis."""
     axis = axis_of(axis, x.rank)
     size = x.dim(axis)
+    if axis == x.rank - 1:
+        want_plain("x", x)
     if not 0 <= start < stop or (isinstance(size, int) and stop > size):
         raise fail(f"slice {start}:{stop} does not fit size {size}")
     return Type(x.dtype, (*x.shape[:axis], stop - start, *x.shape[axis + 1 :]))
@@ -53,7 +69,8 @@ def slice_(x: Value, *, axis: int, start: int, stop: int) -> Type:
 @slice_.reference
 def _slice(x: Array, *, axis: int, start: int, stop: int) -> Array:
     if x.shape[axis] < stop:
-        raise fail(f"slice {start}:{stop} does not fit size {x.shape[axis]}")
+        message = f"a slice {start}:{stop} was asked of {x.shape[axis]} positions"
+        raise InputError(message, code="RLX-R007", hint=f"give at least {stop}")
     index = [slice(None)] * x.ndim
     index[axis] = slice(start, stop)
     return x[tuple(index)]
@@ -68,6 +85,8 @@ def concat(*xs: Value, axis: int) -> Type:
     if not xs:
         raise fail("concat wants at least one operand")
     axis = axis_of(axis, xs[0].rank)
+    if axis == xs[0].rank - 1:
+        want_plain("operand", xs[0])
     total: Dim = 0
     for x in xs:
         want_dtype("operand", x, xs[0].dtype)
@@ -90,6 +109,7 @@ concat.rows(lambda *xs, axis: axis % xs[0].rank)
 @op("primitive")
 def broadcast_to(x: Value, *, shape: Shape) -> Type:
     """x repeated along axes of size 1 and new leading axes."""
+    want_plain("x", x)
     if broadcast(x.shape, shape) != shape:
         raise fail(f"{shape_text(x.shape)} does not broadcast to {shape_text(shape)}")
     return Type(x.dtype, shape)
@@ -102,27 +122,26 @@ def gather(table: Value, ids: Value) -> Type:
     table: [N, ...] of any float or packed dtype; ids: integers. y is f32 where the table is a weight in a
     storage type (f16, bf16, packed), else in the table's dtype.
     """
-    from rlxflow.dtypes import bf16, f16, f32
-
     want_integer("ids", ids)
-    if table.rank < 1:
-        raise fail("the table has no rows")
+    want_at_least_rank("table", table, 2 if table.dtype.packed else 1)
     storage = table.dtype.packed or table.dtype in (f16, bf16)
     return Type(f32 if storage else table.dtype, (*ids.shape, *table.shape[1:]))
 
 
 @gather.reference
 def _gather(table: Array, ids: Array) -> Array:
-    if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
-        from rlxflow.errors import InputError
+    _want_ids(ids, len(table))
+    return table[ids]
 
+
+def _want_ids(ids: Array, count: int) -> None:
+    if ids.size and (ids.min() < 0 or ids.max() >= count):
         bad = int(ids.min()) if ids.min() < 0 else int(ids.max())
         raise InputError(
-            f"id {bad} is outside a table of {len(table)} rows",
+            f"id {bad} is outside a table of {count} rows",
             code="RLX-R001",
-            hint=f"ids run from 0 to {len(table) - 1}",
+            hint=f"ids run from 0 to {count - 1}",
         )
-    return table[ids]
 
 
 gather.rows(lambda table, ids: ids.rank if table.node.op.name == "param" else 0)
@@ -136,19 +155,20 @@ def select_token(x: Value, index: Value) -> Type:
     """
     want_integer("index", index)
     want_rank("index", index, 1)
-    if x.rank < 2:
-        raise fail("x has no sequence axis")
+    want_at_least_rank("x", x, 2)
     want_dim("batch of index", index.dim(0), x.dim(0))
     return Type(x.dtype, (x.dim(0), *x.shape[2:]))
 
 
 @select_token.reference
 def _select_token(x: Array, index: Array) -> Array:
+    _want_ids(index, x.shape[1])
     return x[np.arange(len(x)), index]
 
 
 reshape.reference(lambda x, *, shape: np.reshape(x, shape))
 transpose.reference(lambda x, *, perm: np.transpose(x, perm))
 broadcast_to.reference(lambda x, *, shape: np.broadcast_to(x, shape))
-broadcast_to.rows(lambda x, *, shape: len(shape))
+# a leading axis of a smaller x lands on an inner axis
+broadcast_to.rows(lambda x, *, shape: 0 if x.rank < len(shape) and x.shape[:1] == shape[:1] else len(shape))
 select_token.rows(lambda x, index: 1)
