@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOCATE := $(BIN)/python -c "import sys, importlib.util as u; print(u.find_spec(sys.argv[1]).submodule_search_locations[0])"
 
-.PHONY: demo test check format clean
+.PHONY: demo test check docs format clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layering.py
+
+docs: $(VENV)/.ready
+	$(BIN)/python docs/generate.py
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

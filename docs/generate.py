@@ -1,0 +1,85 @@
+"""Writes what the docs take from the code: tables in README.md, and errors.md. `python docs/generate.py`"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import rlxflow
+from rlxflow.codes import CODES
+from rlxflow.profile import preset_names, preset_summary
+
+ROOT = Path(__file__).parent.parent
+KINDS = {
+    "W": "Weights",
+    "C": "Configs and recipes",
+    "T": "Tokenizers and templates",
+    "P": "Profiles",
+    "F": "Flows",
+    "I": "Graphs",
+    "U": "Fusion",
+    "B": "Backends",
+    "R": "Calls",
+    "X": "Plugins",
+}
+
+
+def first_line(thing: Any) -> str:
+    """The first sentence or line of a docstring, fit for a table cell."""
+    return (thing.__doc__ or "").strip().split("\n")[0].rstrip(".").replace("|", "\\|")
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def recipes() -> str:
+    import importlib
+
+    modules = [(name, importlib.import_module(f"rlxflow.recipes.{name}")) for name in rlxflow.recipe_names()]
+    return table(("recipe", "models"), [(f"`{name}`", first_line(module)) for name, module in modules])
+
+
+def stages() -> str:
+    names = [n for n in dir(rlxflow) if n.endswith("Stage") and n != "Stage"]
+    return table(("stage", "computes"), [(f"`{n}`", first_line(getattr(rlxflow, n))) for n in names])
+
+
+def presets() -> str:
+    return table(
+        ("preset", "trades"), [(f"`{n}`", preset_summary(n).replace("|", "\\|")) for n in preset_names()]
+    )
+
+
+def errors() -> str:
+    parts = [
+        "# Errors by code",
+        "",
+        "Every error is an `RlxError` with a code, one line, a place and a next step.",
+    ]
+    for letter, title in KINDS.items():
+        rows = [(f"`{code}`", text) for code, text in sorted(CODES.items()) if code[4] == letter]
+        if rows:
+            parts += ["", f"## {title}", "", table(("code", "meaning"), rows)]
+    return "\n".join([*parts, ""])
+
+
+def readme(text: str) -> str:
+    """README.md with its generated tables renewed."""
+    for name, fill in (("recipes", recipes), ("stages", stages), ("presets", presets)):
+        block = f"<!-- generated: {name} -->\n{fill()}\n<!-- end -->"
+        text = re.sub(rf"<!-- generated: {name} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.S)
+    return text
+
+
+def pages() -> dict[Path, str]:
+    """Path → what it should hold."""
+    readme_path = ROOT / "README.md"
+    return {readme_path: readme(readme_path.read_text("utf-8")), ROOT / "docs" / "errors.md": errors()}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, "utf-8")
