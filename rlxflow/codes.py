@@ -80,5 +80,7 @@ CODES: dict[str, str] = {
     # U: fusion
     # B: backends
     # R: inputs at run time
+    "RLX-R030": "a sampling setting outside its range",
+    "RLX-R031": "logits or a history that cannot be sampled from",
     # X: plugins
 }

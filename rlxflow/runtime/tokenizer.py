@@ -92,6 +92,10 @@ class Tokenizer:
         found = self.backend.id_to_token(token_id)
         return None if found is None else str(found)
 
+    def is_special(self, token_id: int) -> bool:
+        """True for a token that `decode` leaves out."""
+        return token_id in self._special_ids
+
     def encode(
         self, text: str, *, add_special_tokens: bool = True, max_length: int | None = None
     ) -> list[int]:
@@ -146,6 +150,11 @@ class Tokenizer:
                 hint="the tokenizer belongs to another model; use the one that came with these weights",
                 details={"num_rows": num_rows, "ids": [token_id for token_id, _ in beyond[:100]]},
             )
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self.backend.get_added_tokens_decoder()
+        return frozenset(token_id for token_id, token in added.items() if token.special)
 
     def _special_id(self, token: str | None) -> int | None:
         return None if token is None else self.token_to_id(token)
