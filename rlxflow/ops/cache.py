@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rlxflow.dtypes import Array
+from rlxflow.errors import InputError
 from rlxflow.ir.op import op
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.checks import fail, want_float, want_integer, want_rank, want_shape
@@ -29,10 +30,21 @@ def cache_append(cache: Value, new: Value, past_len: Value, new_len: Value) -> T
     return cache.type
 
 
+def want_lengths(past_len: Array, new_len: Array, num_tokens: int, capacity: int) -> None:
+    """Check lengths that arrive at run time; raises `InputError`."""
+    if (past_len < 0).any() or (new_len < 0).any() or (new_len > num_tokens).any():
+        shown = f"past_len {past_len.tolist()} and new_len {new_len.tolist()} of {num_tokens} tokens"
+        hint = "past_len is 0 or more, new_len runs from 0 to the number of tokens given"
+        raise InputError(shown, code="RLX-R008", hint=hint)
+    total = int((past_len.astype(np.int64) + new_len).max(initial=0))
+    if total > capacity:
+        message = f"{total} positions do not fit a cache of {capacity}"
+        raise InputError(message, code="RLX-R009", hint="grow the state, or truncate what it holds")
+
+
 @cache_append.reference
 def _cache_append(cache: Array, new: Array, past_len: Array, new_len: Array) -> Array:
-    if new.size and int((past_len + new_len).max()) > cache.shape[2]:
-        raise fail(f"{int((past_len + new_len).max())} positions do not fit a cache of {cache.shape[2]}")
+    want_lengths(past_len, new_len, new.shape[1], cache.shape[2])
     for row, (past, count) in enumerate(zip(past_len, new_len, strict=True)):
         # in place: the verifier guarantees that nobody reads the old version
         cache[row, :, past : past + count] = np.swapaxes(new[row, :count], 0, 1)

@@ -78,11 +78,9 @@ def want_dtype(name: str, v: Value, dtype: DType) -> None:
 
 def common_dtype(a: Value, b: Value) -> DType:
     """The dtype of both. A weight stored in another float type takes the other operand's."""
-    if a.dtype != b.dtype and a.dtype.kind == b.dtype.kind == "float":
-        if b.node.op.name == "param" != a.node.op.name:
-            return a.dtype
-        if a.node.op.name == "param" != b.node.op.name:
-            return b.dtype
+    weights = [v.node.op.name == "param" for v in (a, b)]
+    if a.dtype.kind == b.dtype.kind == "float" and weights in ([True, False], [False, True]):
+        return b.dtype if weights[0] else a.dtype
     want_dtype("b", b, a.dtype)
     return a.dtype
 

@@ -25,9 +25,7 @@ def rope_tables(
     want_integer("lengths", lengths)
     want_rank("positions", positions, 2)
     want_shape("lengths", lengths, (positions.dim(0),))
-    if rotary_dim <= 0 or rotary_dim % 2:
-        raise fail(f"rotary_dim is {rotary_dim}, wanted an even positive number")
-    inverse_frequencies(rotary_dim, theta, scaling, 1)  # raises where the scaling does not fit
+    inverse_frequencies(rotary_dim, theta, scaling, 1)  # raises where the settings do not fit
     table = Type(f32, (*positions.shape, rotary_dim // 2))
     return table, table
 

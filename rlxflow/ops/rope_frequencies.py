@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rlxflow.dtypes import Array
-from rlxflow.errors import GraphError, nearest
+from rlxflow.errors import GraphError, nearest, printable
 
 # sorted (name, value) pairs; "rope_type" names the kind, absent or "default" means no scaling
 Scaling: TypeAlias = tuple[tuple[str, Any], ...]
+MAX_ROTARY_DIM = 65536
 Kind: TypeAlias = Callable[[int, float, Mapping[str, Any], int], tuple[Array, float]]
 
 
@@ -20,9 +21,15 @@ def inverse_frequencies(rotary_dim: int, theta: float, scaling: Scaling, length:
     """(f [rotary_dim/2] float64, attention factor).
 
     Without scaling f_i = theta^(−2i / rotary_dim) and the factor is 1. `length` is the number of tokens of
-    the sequence so far; the kinds dynamic and longrope depend on it. Raises `GraphError` for an unknown kind
-    or a missing setting.
+    the sequence so far; the kinds dynamic and longrope depend on it. Raises `GraphError` for an unknown kind,
+    a missing setting, or one that gives no finite positive frequency.
     """
+    if not 0 < rotary_dim <= MAX_ROTARY_DIM or rotary_dim % 2:
+        raise GraphError(
+            f"rotary_dim is {rotary_dim}",
+            code="RLX-I021",
+            hint=f"give an even number from 2 to {MAX_ROTARY_DIM}, at most head_dim",
+        )
     settings = dict(scaling)
     kind = str(settings.get("rope_type", "default"))
     if kind not in KINDS:
@@ -31,7 +38,17 @@ def inverse_frequencies(rotary_dim: int, theta: float, scaling: Scaling, length:
             f"unknown rope type {kind!r}", code="RLX-I020", hint=nearest(kind, KINDS) or f"known: {known}"
         )
     try:
-        return KINDS[kind](rotary_dim, theta, settings, length)
+        with np.errstate(all="ignore"):  # what comes out is checked
+            frequencies, factor = KINDS[kind](rotary_dim, theta, settings, length)
+        if not (np.isfinite(frequencies).all() and (frequencies > 0).all() and 0 < factor < math.inf):
+            raise ValueError("frequencies must be finite and positive")
+        return frequencies, factor
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise GraphError(
+            f"rope type {kind!r} with theta {theta}: {printable(error)}",
+            code="RLX-I021",
+            hint="check rope_theta and rope_parameters",
+        ) from error
     except KeyError as error:
         raise GraphError(
             f"rope type {kind!r} needs {error.args[0]!r}", code="RLX-I021", hint="add it to rope_parameters"
