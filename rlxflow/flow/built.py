@@ -110,4 +110,4 @@ def raise_problems(flow: ModelFlow, problems: tuple[Problem, ...]) -> None:
                 {"code": p.code, "message": p.message, "where": p.where, "hint": p.hint} for p in problems
             ]
         },
-    )
+    ) from first.cause

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlxflow.dtypes import DType, f32
-from rlxflow.errors import FlowError, RlxError, nearest
+from rlxflow.errors import FlowError, RlxError, nearest, printable
 from rlxflow.flow.stage import Stage, stage_label
 from rlxflow.flow.state import FlowState
 from rlxflow.ir.builder import GraphBuilder
@@ -28,6 +29,7 @@ class Problem:
     message: str
     where: str
     hint: str
+    cause: Exception | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         remedy = f"   ({self.hint})" if self.hint else ""
@@ -107,6 +109,8 @@ class Emit:
 
     def rope_tables(self, name: str = "rope") -> tuple[Value, Value]:
         """The (cos, sin) tables installed under this name."""
+        if name in self.state.failed_rope:
+            raise _NoValue
         if name not in self.state.rope:
             known = nearest(name, self.state.rope)
             raise self.error(
@@ -129,7 +133,10 @@ class Emit:
         return after
 
     def output(self, name: str, value: Value) -> None:
-        """Make a value an output of the flow."""
+        """Make a value of this flow one of its outputs."""
+        if not name:
+            raise self.error("RLX-F008", "an output needs a name", "write .output(name)")
+        self._own(value)
         if name in self.state.outputs:
             raise self.error(
                 "RLX-F008", f"output {name!r} is declared twice", "give each output its own name"
@@ -147,40 +154,53 @@ class Emit:
             self.path = saved
 
     def run(self, stage: Stage, x: Value | None, label: str = "") -> Value | None:
-        """Emit a nested stage under `path.label`. Its errors are collected, and its input flows on."""
+        """Emit a nested stage under `path.label`. Its errors are collected, and activations flow on."""
         saved = self.path
         self.path = ".".join(p for p in (saved, label or stage_label(stage)) if p)
-        y = x  # what flows on after an error
+        y = x if x is not None and x.dtype.is_float else None  # what flows on after an error
         try:
             with self.builder.scope(self.path):
-                y = self._checked(stage.emit(self, x), x)
+                emitted = stage.emit(self, x)
+                y = x if emitted is None else self._own(emitted)
         except _NoValue:
             pass
-        except RlxError as error:
-            self.problems.append(Problem(error.code, error.message, self.path, error.hint))
+        except Exception as error:
+            self.problems.append(_problem(error, self.path))
             self._lost_value = True
         if not saved:
             self.trace.append((self.path, y))
         self.path = saved
         return y
 
-    def _checked(self, y: object, x: Value | None) -> Value | None:
-        if y is None:
-            return x
+    def _own(self, y: object) -> Value:
         if not isinstance(y, Value):
-            hint = "return a value of this flow, or None to leave it as it is"
-            raise self.error("RLX-F009", f"emit returned {type(y).__name__}", hint)
+            hint = "give a value of this flow; emit may return None to leave the active value as it is"
+            raise self.error("RLX-F009", f"the stage gave {type(y).__name__}, not a value", hint)
         if not self.builder.owns(y):
             hint = "do not keep values between builds"
-            raise self.error("RLX-F010", "emit returned a value of another graph", hint)
+            raise self.error("RLX-F010", "the stage gave a value of another graph", hint)
         return y
 
 
-def run_all(e: Emit, stages: tuple[Stage, ...], x: Value | None) -> Value | None:
-    """Emit stages one after the other; stages of one name get a number."""
+def _problem(error: Exception, path: str) -> Problem:
+    if isinstance(error, RlxError):
+        return Problem(error.code, error.message, error.where or path, error.hint, error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    message = f"the stage raised {type(error).__name__}: {printable(error)}"
+    return Problem("RLX-F024", message, path, f"see {last.filename}:{last.lineno}", error)
+
+
+def labelled(stages: tuple[Stage, ...]) -> Iterator[tuple[str, Stage]]:
+    """Each stage with its label; stages of one name get a number."""
     seen: dict[str, int] = {}
     for stage in stages:
         label = stage_label(stage)
         seen[label] = seen.get(label, 0) + 1
-        x = e.run(stage, x, label if seen[label] == 1 else f"{label}_{seen[label]}")
+        yield (label if seen[label] == 1 else f"{label}_{seen[label]}"), stage
+
+
+def run_all(e: Emit, stages: tuple[Stage, ...], x: Value | None) -> Value | None:
+    """Emit stages one after the other."""
+    for label, stage in labelled(stages):
+        x = e.run(stage, x, label)
     return x

@@ -49,7 +49,10 @@ class ModelFlow(StageMethods):
     def input(
         self, name: str, shape_: Iterable[DimLike], dtype: str | DType = "f32", default: int | None = None
     ) -> ModelFlow:
-        """Declare an input array, e.g. `.input("input_ids", ("B", "S"), "i64")`."""
+        """Declare an input array, e.g. `.input("input_ids", ("B", "S"), "i64")`.
+
+        Raises `FlowError` for a name that is taken, and for a dtype or default that inputs cannot have.
+        """
         if any(spec.name == name for spec in self.inputs):
             raise FlowError(
                 f"input {name!r} is declared twice",
@@ -57,13 +60,9 @@ class ModelFlow(StageMethods):
                 where=self.name,
                 hint="rename one of them",
             )
-        if isinstance(dtype, str):
-            if dtype not in DTYPES:
-                raise FlowError(
-                    f"no dtype {dtype!r}", code="RLX-F014", where=f"input {name}", hint=nearest(dtype, DTYPES)
-                )
-            dtype = DTYPES[dtype]
-        return replace(self, inputs=(*self.inputs, InputSpec(name, shape(shape_), dtype, default)))
+        return replace(
+            self, inputs=(*self.inputs, InputSpec(name, shape(shape_), _input_dtype(name, dtype), default))
+        )
 
     def decoder_inputs(self) -> ModelFlow:
         """The inputs of every decoder: `input_ids` i64 [B, S], `past_len` and `new_len` i32 [B].
@@ -74,9 +73,9 @@ class ModelFlow(StageMethods):
         flow = self.input("input_ids", ("B", "S"), "i64")
         return flow.input("past_len", ("B",), "i32").input("new_len", ("B",), "i32")
 
-    def stage(self, stage: Stage) -> ModelFlow:
-        """Append any stage, built in or not."""
-        return replace(self, stages=(*self.stages, checked_stage(stage)))
+    def append(self, stages: Iterable[Stage]) -> ModelFlow:
+        """Append several stages, built in or not."""
+        return replace(self, stages=(*self.stages, *map(checked_stage, stages)))
 
     def with_profile(self, profile: str | CompileProfile) -> ModelFlow:
         """The same flow with another default profile: a preset's name, a path, or an object."""
@@ -84,11 +83,11 @@ class ModelFlow(StageMethods):
 
     def when(self, condition: bool, then: Callable[[ModelFlow], ModelFlow]) -> ModelFlow:
         """`then(flow)` if the condition holds, else the flow; decided now."""
-        return then(self) if condition else self
+        return _flow(then(self), "when") if condition else self
 
     def patch(self, change: Callable[[ModelFlow], ModelFlow]) -> ModelFlow:
         """`change(flow)`, applied now: for edits that the fluent methods do not cover."""
-        return change(self)
+        return _flow(change(self), "patch")
 
     def weights(self) -> tuple[WeightSpec, ...]:
         """Every weight the stages want, in order."""
@@ -133,3 +132,24 @@ class ModelFlow(StageMethods):
         if self.profile != "exact":
             lines.append(f"    .with_profile({self.profile!r})")
         return "(" + "\n".join(lines) + ")" if len(lines) > 1 else lines[0]
+
+
+def _input_dtype(name: str, dtype: str | DType) -> DType:
+    known = {n: t for n, t in DTYPES.items() if not t.packed}
+    found = dtype if isinstance(dtype, DType) else known.get(str(dtype))
+    if not isinstance(name, str) or not name:
+        raise FlowError("an input needs a name", code="RLX-F014", where="input", hint="write .input(name, …)")
+    if found is None or found.packed:
+        hint = nearest(str(dtype), known) or f"known: {', '.join(known)}"
+        raise FlowError(f"no input dtype {dtype!s}", code="RLX-F014", where=f"input {name}", hint=hint)
+    return found
+
+
+def _flow(result: object, method: str) -> ModelFlow:
+    if not isinstance(result, ModelFlow):
+        raise FlowError(
+            f"the function given to {method}() returned {type(result).__name__}, not a flow",
+            code="RLX-F027",
+            hint="return the flow: every method gives a new one",
+        )
+    return result

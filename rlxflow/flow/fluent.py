@@ -6,10 +6,10 @@ third-party ones, are appended with `.stage(...)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from rlxflow.errors import FlowError
+from rlxflow.errors import FlowError, RlxError, printable
 
 if TYPE_CHECKING:
     from rlxflow.flow.emit import Emit
@@ -21,34 +21,32 @@ if TYPE_CHECKING:
 
 
 class StageMethods:
-    """Methods that append stages; a subclass provides `stage`."""
+    """Methods that append stages; a subclass provides `append`."""
+
+    def append(self, stages: Iterable[Stage]) -> Self:
+        """Append several stages."""
+        raise NotImplementedError
 
     def stage(self, stage: Stage) -> Self:
-        raise NotImplementedError
+        """Append any stage, built in or not; raises `FlowError` for what is none."""
+        return self.append((stage,))
 
     def repeat_layers(self, count: int, layer: Callable[[int], Stage], name: str = "layers") -> Self:
         """Append `layer(0)` … `layer(count - 1)`, each under the path `name.i`; `layer` is called now."""
-        from rlxflow.flow.layer_stack import LayerStack, checked_stage
+        from rlxflow.flow.layer_stack import LayerStack
 
-        if count < 0:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise FlowError(
                 f"cannot repeat {count} times", code="RLX-F017", where=name, hint="give a count of 0 or more"
             )
-        flow = self
-        for i in range(count):
-            try:
-                stage = checked_stage(layer(i))
-            except FlowError as error:
-                error.where = f"{name}.{i}"
-                raise
-            flow = flow.stage(LayerStack(f"{name}.{i}", (stage,)))
-        return flow
+        paths = [f"{name}.{i}" for i in range(count)]
+        return self.append(LayerStack(path, (_made(layer, i, path),)) for i, path in enumerate(paths))
 
     def layer(self, name: str, fill: Callable[[Any], Stage]) -> Self:
         """Append a `LayerStack` named `name`, filled by a function that gets it empty."""
-        from rlxflow.flow.layer_stack import LayerStack, checked_stage
+        from rlxflow.flow.layer_stack import LayerStack
 
-        return self.stage(checked_stage(fill(LayerStack(name))))
+        return self.stage(_made(fill, LayerStack(name), name))
 
     def output(self, name: str) -> Self:
         """Make the active value an output of the flow; it flows on."""
@@ -207,3 +205,17 @@ class StageMethods:
         from rlxflow.stages.custom import CustomStage
 
         return self.stage(CustomStage.of(emit, weights, name))
+
+
+def _made(make: Callable[[Any], Stage], argument: object, path: str) -> Stage:
+    """The stage that a function makes; errors name the place it was made for."""
+    from rlxflow.flow.layer_stack import checked_stage
+
+    try:
+        return checked_stage(make(argument))
+    except RlxError as error:
+        error.where = error.where or path
+        raise
+    except Exception as error:
+        message = f"the function that makes {path!r} raised {type(error).__name__}: {printable(error)}"
+        raise FlowError(message, code="RLX-F027", where=path, hint="see the cause above") from error

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlxflow.dtypes import DType, f32
+from rlxflow.flow.declared import declare
 from rlxflow.flow.emit import Emit, Problem, run_all
 from rlxflow.flow.flow import ModelFlow
+from rlxflow.flow.layer_stack import never_added
 from rlxflow.ir.builder import GraphBuilder, never
-from rlxflow.ir.dims import UNKNOWN
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Type, Value
@@ -38,21 +39,20 @@ def lower(
     kv_dtype: DType = f32,
 ) -> Lowered:
     """Emit every stage. Without `weights`, each declared weight is f32 of its declared shape."""
-    known = declared_types(flow) if weights is None else weights
+    declared = declare(flow)
+    known = declared.types if weights is None else weights
     builder = GraphBuilder(is_block if fusable else never)
     with emitting(builder):
         inputs = {s.name: input_(key=s.name, dtype=s.dtype, shape=s.shape) for s in flow.inputs}
         e = Emit(builder, known, inputs, kv_dtype)
+        e.problems += declared.problems
         x = next(iter(inputs.values()), None)
         if x is None:
             e.problems.append(
                 Problem("RLX-F015", "the flow has no input", flow.name, "declare one with .input(...)")
             )
         x = run_all(e, flow.stages, x)
-        for _, path in e.state.residuals:
-            e.problems.append(
-                Problem("RLX-F012", "the residual saved here is never added", path, "add residual_add()")
-            )
+        e.problems += [never_added(path) for _, path in e.state.residuals]
         outputs = e.state.outputs or ({"output": x} if x is not None and flow.stages else {})
     if not outputs and not e.problems:
         e.problems.append(
@@ -62,12 +62,3 @@ def lower(
         return Lowered(None, tuple(e.problems), tuple(e.trace))
     graph = builder.finish(flow.name, inputs, outputs, tuple(e.state.caches.values()))
     return Lowered(graph, (), tuple(e.trace))
-
-
-def declared_types(flow: ModelFlow) -> dict[str, tuple[str, Type] | None]:
-    """Each declared weight as f32 of its declared shape; a size that only a header tells is `UNKNOWN`."""
-    types: dict[str, tuple[str, Type] | None] = {}
-    for spec in flow.weights():
-        key = spec.tied_to or spec.key
-        types[spec.key] = key, Type(f32, tuple(UNKNOWN if d is None else d for d in spec.shape))
-    return types

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from rlxflow.flow.declared import declare
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.lowering import lower
 from rlxflow.weights.plan import WeightSpec
@@ -33,9 +34,10 @@ def summarize(flow: ModelFlow) -> Summary:
     lowered = lower(flow)
     counted: set[str] = set()
     rows, total, unknown = [], 0, 0
-    for stage, (path, value) in zip(flow.stages, lowered.trace, strict=True):
-        fresh = [s for s in stage.weights() if s.key not in counted and s.tied_to not in counted]
-        counted.update(s.key for s in fresh)
+    for (_, specs), (path, value) in zip(declare(flow).specs, lowered.trace, strict=True):
+        stored = {s.tied_to or s.key: s for s in specs}
+        fresh = [s for key, s in stored.items() if key not in counted]
+        counted.update(stored)
         count = sum(_size(s) for s in fresh)
         rows.append((path, str(value.type) if value is not None else "?", count))
         total += count

@@ -30,7 +30,8 @@ class ResidualAddStage:
         return ()
 
     def emit(self, e: Emit, x: Value | None) -> Value:
+        x = e.need(x)
         if not e.state.residuals:
             raise e.error("RLX-F019", "nothing was saved to add", "put residual_save() before it")
         saved, _ = e.state.residuals.pop()
-        return add(e.need(x), saved)
+        return add(x, saved)

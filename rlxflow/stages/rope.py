@@ -36,6 +36,7 @@ class RopeTablesStage:
             raise e.error(
                 "RLX-F018", f"rope tables {self.table!r} are installed twice", "name the second table"
             )
+        e.state.failed_rope.add(self.table)  # until it is there, so that no layer reports it again
         past_len, new_len = e.lengths()
         num_tokens = e.need(x).dim(1)
         positions = add(reshape(past_len, shape=(past_len.dim(0), 1)), iota(size=num_tokens, dtype=i32))
@@ -46,4 +47,5 @@ class RopeTablesStage:
             theta=self.theta,
             scaling=self.scaling,
         )
+        e.state.failed_rope.remove(self.table)
         return x
