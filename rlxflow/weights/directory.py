@@ -55,7 +55,7 @@ def open_directory(path: Path | str) -> SafetensorsFile | ShardedWeights:
         name = INDEX_NAME if INDEX_NAME in indexes else indexes[0]
         contained_file(directory, name)
         return open_index(directory / name)
-    if FILE_NAME in files or len(files) == 1:
+    if FILE_NAME in files or (len(files) == 1 and not _PART.fullmatch(files[0])):
         name = FILE_NAME if FILE_NAME in files else files[0]
         found = SafetensorsFile(contained_file(directory, name), shown=str(directory / name))
         others = [other for other in files if other != name]

@@ -146,10 +146,12 @@ def _tensor(name: str, entry: Any, data_start: int, where: str) -> tuple[TensorI
     for field in ("dtype", "shape", "data_offsets"):
         if field not in entry:
             fail("RLX-W014", f"{field} is missing")
-    dtype = DTYPE_OF_NAME.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if not isinstance(entry["dtype"], str):
+        fail("RLX-W014", f"dtype is {_kind(entry['dtype'])}, not a string")
+    dtype = DTYPE_OF_NAME.get(entry["dtype"])
     if dtype is None:
-        known = nearest(str(entry["dtype"])[:40], DTYPE_OF_NAME)
         shown = printable(entry["dtype"], 40)
+        known = nearest(entry["dtype"][:40].upper(), DTYPE_OF_NAME)
         fail("RLX-W014", f"unknown dtype {shown!r}", known or "update rlxflow if the format has a new dtype")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _counts(shape):
