@@ -79,7 +79,7 @@ def flow(config: BertConfig) -> ModelFlow:
         .gather_add(
             "token_type_ids", "embeddings.token_type_embeddings.weight", config.type_vocab_size, hidden
         )
-        .layer_norm("embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias", config.layer_norm_eps)
+        .layer_norm("embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias", config.layer_norm_eps, hidden)
         .repeat_layers(config.num_hidden_layers, layer)
         .output("last_hidden_state")
     )

@@ -50,7 +50,7 @@ def flow(config: Qwen3Config) -> ModelFlow:
         .token_embed(config.vocab_size, config.hidden_size)
         .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling))
         .repeat_layers(config.num_hidden_layers, layer)
-        .final_norm(config.rms_norm_eps)
+        .final_norm(config.rms_norm_eps, config.hidden_size)
         .output("last_hidden_state")
         .lm_head(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
     )

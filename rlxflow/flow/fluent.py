@@ -88,18 +88,20 @@ class StageMethods:
 
     # -- norms, linear layers, residuals ----------------------------------------------------------
 
-    def rms_norm(self, key: str, eps: float, unit_offset: bool = False) -> Self:
+    def rms_norm(
+        self, key: str, eps: float, unit_offset: bool = False, hidden_size: int | None = None
+    ) -> Self:
         from rlxflow.stages.norm import RmsNormStage
 
-        return self.stage(RmsNormStage(key, eps, unit_offset))
+        return self.stage(RmsNormStage(key, eps, unit_offset, hidden_size))
 
-    def final_norm(self, eps: float) -> Self:
-        return self.rms_norm("model.norm.weight", eps)
+    def final_norm(self, eps: float, hidden_size: int | None = None) -> Self:
+        return self.rms_norm("model.norm.weight", eps, hidden_size=hidden_size)
 
-    def layer_norm(self, key: str, bias_key: str | None, eps: float) -> Self:
+    def layer_norm(self, key: str, bias_key: str | None, eps: float, hidden_size: int | None = None) -> Self:
         from rlxflow.stages.norm import LayerNormStage
 
-        return self.stage(LayerNormStage(key, bias_key, eps))
+        return self.stage(LayerNormStage(key, bias_key, eps, hidden_size))
 
     def linear(self, key: str, out_features: int | None = None, bias_key: str | None = None) -> Self:
         from rlxflow.stages.linear import LinearStage

@@ -41,6 +41,10 @@ class GraphBuilder:
         finally:
             self._path = saved
 
+    def call(self, op: Op[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of an op row under this builder."""
+        return self.emit(op, *op.bind(args, kwargs))
+
     def emit(self, op: Op[..., Any], operands: tuple[Value | None, ...], attrs: dict[str, Any]) -> Any:
         """The output of the node (a tuple where the op has several)."""
         if op.decompose_fn is not None and self._expand(op):

@@ -138,8 +138,9 @@ def graph_digest(graph: Graph) -> str:
     digests: dict[Value, bytes] = {}
     for node in graph.nodes:
         h = hashlib.blake2b(f"{node.op.name}\0{attrs_text(node.attrs)}".encode(), digest_size=16)
-        for operand in node.operands:
-            h.update(b"\1" + (digests[operand] if operand is not None else b""))
+        operands = [b"" if operand is None else digests[operand] for operand in node.operands]
+        for digest in sorted(operands) if node.op.commutative else operands:
+            h.update(b"\1" + digest)
         base = h.digest()
         for value in node.outputs:
             digests[value] = base + bytes([value.index])

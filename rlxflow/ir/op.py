@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from rlxflow.errors import GraphError, PluginError, RlxError, nearest, printable
 from rlxflow.ir.attrs import AttrSpec
@@ -36,9 +36,9 @@ OPS: dict[str, Op[..., Any]] = {}
 
 
 class Emitter(Protocol):
-    """What runs a call of an op: graph builders, pattern tracers."""
+    """What runs a call of an op: graph builders, pattern tracers, replays."""
 
-    def emit(self, op: Op[..., Any], operands: tuple[Value | None, ...], attrs: dict[str, Any]) -> Any: ...
+    def call(self, op: Op[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
 
 _current: ContextVar[Emitter | None] = ContextVar("rlxflow_builder", default=None)
@@ -85,6 +85,12 @@ class Op(Generic[P, R]):
         return sum(1 for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty)
 
     @cached_property
+    def num_outputs(self) -> int:
+        """How many values the op gives."""
+        hint = get_type_hints(self.rule)["return"]
+        return len(get_args(hint)) if get_origin(hint) is tuple else 1
+
+    @cached_property
     def variadic(self) -> bool:
         return any(p.kind is p.VAR_POSITIONAL for p in self.signature.parameters.values())
 
@@ -105,8 +111,7 @@ class Op(Generic[P, R]):
                 code="RLX-I003",
                 hint="call ops inside a stage's emit, or under `with emitting(GraphBuilder(...))`",
             )
-        operands, attrs = self.bind(args, kwargs)
-        result: R = emitter.emit(self, operands, attrs)
+        result: R = emitter.call(self, args, kwargs)
         return result
 
     def bind(

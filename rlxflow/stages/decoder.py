@@ -88,7 +88,9 @@ class DecoderLayerStage:
 
     def _mlp(self) -> GatedMlpStage:
         s = self.spec
-        return GatedMlpStage.hf(f"{s.layer_prefix}.mlp", s.intermediate_size, s.activation, s.mlp_bias)
+        return GatedMlpStage.hf(
+            f"{s.layer_prefix}.mlp", s.intermediate_size, s.activation, s.mlp_bias, s.hidden_size
+        )
 
     def _attention(self, e: Emit, x: Value) -> Value:
         s = self.spec

@@ -26,6 +26,7 @@ class GatedMlpStage:
     intermediate_size: int | None = None
     activation: Activation = "silu"
     bias: bool = False
+    hidden_size: int | None = None
 
     @classmethod
     def hf(
@@ -34,14 +35,15 @@ class GatedMlpStage:
         intermediate_size: int | None = None,
         activation: Activation = "silu",
         bias: bool = False,
+        hidden_size: int | None = None,
     ) -> GatedMlpStage:
         """Keys `{prefix}.gate_proj|up_proj|down_proj.weight`, as in HF's `LlamaMLP`."""
         gate, up, down = (f"{prefix}.{name}_proj.weight" for name in ("gate", "up", "down"))
-        return cls(gate, up, down, intermediate_size, activation, bias)
+        return cls(gate, up, down, intermediate_size, activation, bias, hidden_size)
 
     def weights(self) -> tuple[WeightSpec, ...]:
-        n = self.intermediate_size
-        shapes = ((self.gate_key, (n, None)), (self.up_key, (n, None)), (self.down_key, (None, n)))
+        n, h = self.intermediate_size, self.hidden_size
+        shapes = ((self.gate_key, (n, h)), (self.up_key, (n, h)), (self.down_key, (h, n)))
         specs = tuple(WeightSpec(key, shape) for key, shape in shapes)
         if not self.bias:
             return specs

@@ -17,9 +17,10 @@ class RmsNormStage:
     key: str
     eps: float
     unit_offset: bool = False
+    hidden_size: int | None = None
 
     def weights(self) -> tuple[WeightSpec, ...]:
-        return (WeightSpec(self.key, (None,)),)
+        return (WeightSpec(self.key, (self.hidden_size,)),)
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         return rms_norm(e.need(x), e.weight(self.key), eps=self.eps, unit_offset=self.unit_offset)
@@ -32,10 +33,11 @@ class LayerNormStage:
     key: str
     bias_key: str | None
     eps: float
+    hidden_size: int | None = None
 
     def weights(self) -> tuple[WeightSpec, ...]:
         keys = [self.key] if self.bias_key is None else [self.key, self.bias_key]
-        return tuple(WeightSpec(k, (None,)) for k in keys)
+        return tuple(WeightSpec(k, (self.hidden_size,)) for k in keys)
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         bias = None if self.bias_key is None else e.weight(self.bias_key)
