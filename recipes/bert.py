@@ -24,7 +24,13 @@ from rlxflow.errors import ConfigError
 class BertConfig(RecipeConfig):
     """HF `BertConfig`, as an encoder with absolute positions."""
 
-    ignored: ClassVar[frozenset[str]] = frozenset({"tie_word_embeddings"})
+    # the head over the vocabulary and the pooler are not part of the encoder
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        [
+            *("tie_word_embeddings", "directionality", "pooler_fc_size", "pooler_num_attention_heads"),
+            *("pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
+        ]
+    )
 
     vocab_size: Size
     hidden_size: Size
@@ -45,8 +51,7 @@ class BertConfig(RecipeConfig):
             raise ConfigError(
                 f"{self.num_attention_heads} attention heads do not divide hidden_size {self.hidden_size}",
                 code="RLX-C010",
-                where="config.json",
-                hint="the sizes of the heads do not fit",
+                hint="correct the field, or download the file again",
             )
         activation(self.hidden_act)
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rlxflow import (
     ModelFlow,
@@ -18,6 +18,8 @@ class Qwen2Config(WindowedDecoderConfig):
     """HF `Qwen2Config`."""
 
     default_theta: ClassVar[float | None] = 10000.0
+
+    use_mrope: Literal[False] = False
 
 
 def flow(config: Qwen2Config) -> ModelFlow:

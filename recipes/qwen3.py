@@ -10,6 +10,7 @@ from rlxflow import (
     Qwen3DecoderStage,
     Recipe,
     RopeTablesStage,
+    Size,
     WindowedDecoderConfig,
 )
 
@@ -19,7 +20,7 @@ class Qwen3Config(WindowedDecoderConfig):
 
     default_theta: ClassVar[float | None] = 10000.0
 
-    head_dim: int | None = 128
+    head_dim: Size = 128
     attention_bias: bool = False
 
 

@@ -13,44 +13,23 @@ from rlxflow.ops.activation import Activation
 # Fields that do not change what a forward pass computes.
 IGNORED = frozenset(
     [
-        "architectures",
-        "model_type",
-        "transformers_version",
-        "torch_dtype",
-        "dtype",
-        "use_cache",
-        "initializer_range",
-        "attention_dropout",
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "classifier_dropout",
-        "gradient_checkpointing",
-        "bos_token_id",
-        "eos_token_id",
-        "pad_token_id",
-        "sep_token_id",
-        "cls_token_id",
-        "decoder_start_token_id",
-        "pretraining_tp",
-        "output_attentions",
-        "output_hidden_states",
-        "return_dict",
-        "id2label",
-        "label2id",
-        "problem_type",
-        "finetuning_task",
-        "num_labels",
-        "auto_map",
-        "tokenizer_class",
-        "task_specific_params",
-        "use_bfloat16",
-        "rope_interleaved",
-        "transformers.js_config",
+        *("architectures", "model_type", "transformers_version", "torch_dtype"),
+        *("dtype", "use_bfloat16", "auto_map"),
+        *("use_cache", "output_attentions", "output_hidden_states", "output_past"),
+        *("return_dict", "torchscript"),
+        *("initializer_range", "attention_dropout", "hidden_dropout_prob"),
+        *("attention_probs_dropout_prob", "classifier_dropout"),
+        *("gradient_checkpointing", "pretraining_tp", "chunk_size_feed_forward"),
+        *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id"),
+        *("cls_token_id", "decoder_start_token_id", "tokenizer_class"),
+        *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params"),
+        *("is_llama_config", "max_sequence_length", "transformers.js_config"),
+        *("unsloth_fixed", "unsloth_version"),
     ]
 )
 
 Size = Annotated[int, Field(gt=0, le=2**31)]
-LayerCount = Annotated[int, Field(ge=0, le=100_000)]
+LayerCount = Annotated[int, Field(ge=0, le=10_000)]
 Eps = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
@@ -67,22 +46,15 @@ class RecipeConfig(BaseModel):
     @classmethod
     def parse(cls, raw: Mapping[str, Any], where: str = "config.json") -> Self:
         """The checked config; raises `ConfigError` that lists every field at fault."""
-        if raw.get("quantization_config") is not None:
-            method = raw["quantization_config"]
-            name = method.get("quant_method", "?") if isinstance(method, dict) else "?"
-            raise ConfigError(
-                f"the checkpoint is quantised ({printable(name)})",
-                code="RLX-C002",
-                where=where,
-                hint="use the base checkpoint, or a GGUF file",
-            )
+        _want_plain(raw, where)
         skipped = IGNORED | cls.ignored
         known = {
             k: v for k, v in raw.items() if k in cls.model_fields or not (k in skipped or k.startswith("_"))
         }
+        known.pop("quantization_config", None)  # null, or _want_plain had raised
         unknown = sorted(set(known) - set(cls.model_fields))
         if unknown:
-            shown = ", ".join(f"{printable(k)} = {printable(known[k], 40)}" for k in unknown[:8])
+            shown = ", ".join(f"{printable(k, 60)} = {printable(known[k], 40)}" for k in unknown[:8])
             guess = nearest(unknown[0], cls.model_fields)
             raise ConfigError(
                 f"{len(unknown)} config fields are not understood: {shown}",
@@ -95,20 +67,48 @@ class RecipeConfig(BaseModel):
             return cls.model_validate(known)
         except ValidationError as error:
             raise _config_error(error, where) from None
+        except ConfigError as error:
+            error.where = ": ".join(part for part in (where, error.where) if part)
+            raise
+
+
+def _want_plain(raw: Mapping[str, Any], where: str) -> None:
+    """Refuse what no recipe of this kind can mean: quantised weights, and models of several parts."""
+    quantised = raw.get("quantization_config")
+    if quantised is not None:
+        name = quantised.get("quant_method", "?") if isinstance(quantised, dict) else "?"
+        raise ConfigError(
+            f"the checkpoint is quantised ({printable(name, 40)})",
+            code="RLX-C002",
+            where=where,
+            hint="use the base checkpoint, or a GGUF file",
+        )
+    parts = sorted(k for k, v in raw.items() if k.endswith("_config") and isinstance(v, dict) and v)
+    if parts:
+        raise ConfigError(
+            f"the model has several parts: {', '.join(printable(name, 40) for name in parts[:4])}",
+            code="RLX-C011",
+            where=where,
+            hint="only models of one part are read; look for the text model's own checkpoint",
+            details={"parts": parts},
+        )
 
 
 def _config_error(error: ValidationError, where: str) -> ConfigError:
-    found = [(".".join(map(str, e["loc"])), e["msg"], e.get("input")) for e in error.errors()]
+    """Every field at fault in one line; a missing one has no value to show."""
+    found = [(".".join(map(str, e["loc"])), e) for e in error.errors(include_url=False)]
     lines = [
-        f"{name or 'config'}: {printable(message)} (found {printable(value, 60)})"
-        for name, message, value in found
+        f"{printable(name, 60)} is missing"
+        if e["type"] == "missing"
+        else f"{printable(name, 60)}: {printable(e['msg'])} (found {printable(repr(e['input']), 60)})"
+        for name, e in found
     ]
     return ConfigError(
-        "; ".join(lines[:6]),
+        "; ".join(lines[:6]) + (f"; and {len(lines) - 6} more" if len(lines) > 6 else ""),
         code="RLX-C004",
         where=where,
         hint="correct the field, or download the file again",
-        details={"fields": [name for name, _, _ in found]},
+        details={"fields": [name for name, _ in found]},
     )
 
 

@@ -31,11 +31,12 @@ class DecoderConfig(RecipeConfig):
     max_position_embeddings: Size
     rms_norm_eps: Eps
     tie_word_embeddings: bool = False
-    rope_theta: float | None = Field(default=None, gt=0)
+    rope_theta: float = Field(default=0.0, gt=0, allow_inf_nan=False)  # 0: the config gives none
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     partial_rotary_factor: float | None = None
     original_max_position_embeddings: Size | None = None
+    rope_interleaved: Literal[False] = False
 
     @property
     def num_kv_heads(self) -> int:
@@ -54,39 +55,38 @@ class DecoderConfig(RecipeConfig):
     def rope(self) -> RopeConfig:
         return rope_config(
             head_dim=self.head_size,
-            rope_theta=self.rope_theta or (self.default_theta if not self._has_theta() else None),
+            rope_theta=self.rope_theta or None,
             rope_scaling=self.rope_scaling,
             rope_parameters=self.rope_parameters,
             max_position_embeddings=self.max_position_embeddings,
             original_max_position_embeddings=self.original_max_position_embeddings,
             partial_rotary_factor=self.partial_rotary_factor,
+            default_theta=self.default_theta,
         )
-
-    def _has_theta(self) -> bool:
-        return "rope_theta" in (self.rope_parameters or {}) or "rope_theta" in (self.rope_scaling or {})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.num_attention_heads % self.num_kv_heads:
-            raise _heads(f"num_key_value_heads {self.num_kv_heads} does not divide num_attention_heads")
+            heads = f"{self.num_attention_heads} attention heads"
+            raise _misfit(f"{self.num_kv_heads} key-value heads do not divide {heads}")
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
-            raise _heads(f"num_attention_heads {self.num_attention_heads} does not divide hidden_size")
+            raise _misfit(
+                f"{self.num_attention_heads} attention heads do not divide hidden_size {self.hidden_size}"
+            )
         _ = self.rope, self.activation  # raise what they have to say now
         return self
 
 
-def _heads(message: str) -> ConfigError:
-    return ConfigError(
-        message, code="RLX-C010", where="config.json", hint="the sizes of the heads do not fit"
-    )
+def _misfit(message: str) -> ConfigError:
+    return ConfigError(message, code="RLX-C010", hint="correct the field, or download the file again")
 
 
 class WindowedDecoderConfig(DecoderConfig):
     """Adds Qwen's sliding window: layers from `max_window_layers` on, or as `layer_types` says."""
 
     use_sliding_window: bool = False
-    sliding_window: Size | None = None
-    max_window_layers: int = 28
+    sliding_window: Size | None = 4096
+    max_window_layers: int = Field(default=28, ge=0)
     layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
 
     def window(self, layer: int) -> int:
@@ -99,8 +99,9 @@ class WindowedDecoderConfig(DecoderConfig):
 
     @model_validator(mode="after")
     def _one_type_per_layer(self) -> Self:
-        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
-            raise _heads(
-                f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers"
-            )
+        types = self.layer_types
+        if types is not None and len(types) != self.num_hidden_layers:
+            raise _misfit(f"layer_types has {len(types)} entries for {self.num_hidden_layers} layers")
+        if "sliding_attention" in (types or ()) and not (self.use_sliding_window and self.sliding_window):
+            raise _misfit("layer_types names sliding_attention, but no window is set")
         return self
