@@ -47,8 +47,8 @@ class CacheState:
         self.capacity = capacity
 
     def truncate(self, lengths: Array) -> None:
-        """Forget the positions from `lengths[b]` on."""
-        self.lengths = np.minimum(self.lengths, lengths).astype(np.int32)
+        """Forget the positions from `lengths[b]` on; lengths are 0 or more."""
+        self.lengths = np.minimum(self.lengths, np.maximum(lengths, 0)).astype(np.int32)
 
 
 class Executable(Protocol):

@@ -83,5 +83,5 @@ def _rope(x: Array, cos: Array, sin: Array, *, interleaved: bool) -> Array:
     return y
 
 
-rope_tables.rows(lambda positions, lengths, *, rotary_dim, theta, scaling: 1)
+rope_tables.rows(lambda positions, lengths, *, rotary_dim, theta, scaling: 2)
 rope.rows(lambda x, cos, sin, *, interleaved: 2)

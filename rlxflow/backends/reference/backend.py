@@ -15,6 +15,7 @@ from rlxflow.backends.base import Weights
 from rlxflow.backends.reference.executable import ReferenceExecutable
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array
+from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node
 
@@ -40,4 +41,7 @@ class ReferenceBackend:
         dtype, array = node.attrs["dtype"], weights.read(node.attrs["key"])
         if dtype.packed:
             array = dequantize(dtype, array)
+        if array.shape != node.attrs["shape"]:
+            message = f"weight {node.attrs['key']!r} is read as {list(array.shape)}, not {list(node.attrs['shape'])}"
+            raise BackendError(message, code="RLX-B004", hint="build the flow again with these weights")
         return array.astype(self.compute, copy=False) if dtype.is_float else array

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlxflow.backends.reference.rows import batch_independent
+from rlxflow.backends.reference.rows import batch_independent, validity_inputs
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import BackendError
 from rlxflow.ir.attrs import bind_attrs
@@ -30,6 +30,11 @@ class Program:
     def independent(self) -> bool:
         """Whether each sequence of a batch may run alone."""
         return batch_independent(self.graph)
+
+    @cached_property
+    def validity(self) -> tuple[str, ...]:
+        """The inputs that say which tokens may be left out."""
+        return validity_inputs(self.graph)
 
     def result_type(self, name: str, params: Mapping[Value, Array]) -> np.dtype[Any]:
         """The NumPy type of an output: what the graph says, or f64 when the weights were widened to it."""

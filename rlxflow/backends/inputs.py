@@ -1,0 +1,81 @@
+"""Checking what a call passes to a compiled graph, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from rlxflow.backends.base import CacheState
+from rlxflow.dtypes import Array, to_numpy
+from rlxflow.errors import BackendError, InputError, nearest
+from rlxflow.ir.dims import Sym, bind_shape, names, shape_text
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Value
+
+
+def checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+    """The inputs in native byte order, and the named sizes read off their shapes.
+
+    Arrays may have any strides and may be read-only: they are not written to. Raises `InputError` for a
+    missing or unknown input, another dtype or rank than declared, and sizes that contradict each other.
+    """
+    for name in inputs:
+        if name not in graph.inputs:
+            hint = nearest(name, graph.inputs) or f"inputs: {', '.join(graph.inputs)}"
+            raise InputError(f"no input {name!r}", code="RLX-R006", where=graph.name, hint=hint)
+    arrays: dict[str, Array] = {}
+    for name, value in graph.inputs.items():
+        if name not in inputs:
+            raise InputError(f"input {name!r} is missing", code="RLX-R002", hint=f"pass {name}={value.type}")
+        arrays[name] = _native(name, inputs[name], value)
+    return arrays, _sizes(graph, arrays)
+
+
+def _native(name: str, array: object, value: Value) -> Array:
+    wanted = to_numpy(value.dtype)
+    if isinstance(array, np.ndarray) and array.ndim == value.rank:
+        if array.dtype == wanted:
+            return array
+        if array.dtype.newbyteorder("=") == wanted:
+            return array.astype(wanted)
+    got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+    raise InputError(f"input {name!r} is {got}", code="RLX-R003", hint=f"it takes an array {value.type}")
+
+
+def _sizes(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, int]:
+    """Sizes of plain names first; then integers and sums such as S+1 must agree with them."""
+    sizes: dict[str, int] = {}
+    declared = [
+        (name, value.shape, dim, size)
+        for name, value in graph.inputs.items()
+        for dim, size in zip(value.shape, arrays[name].shape, strict=True)
+    ]
+    for _, _, dim, size in declared:
+        if isinstance(dim, Sym) and str(dim) in names(dim):
+            sizes.setdefault(str(dim), size)
+    for name, shape, dim, size in declared:
+        (known,) = bind_shape((dim,), sizes)
+        if known != size:
+            what = f"{dim} = {size} in {shape_text(shape)}, but {known} elsewhere"
+            raise InputError(f"input {name!r}: {what}", code="RLX-R004", hint="make the inputs' sizes agree")
+    return sizes
+
+
+def checked_caches(graph: Graph, state: CacheState | None, sizes: dict[str, int]) -> dict[str, Array]:
+    """The arrays of the graph's states; enters their capacity `C` into `sizes`."""
+    if not graph.states:
+        return {}
+    if state is None:
+        hint = "pass state=executable.new_state(...)"
+        raise BackendError("this program needs a cache state", code="RLX-B002", where=graph.name, hint=hint)
+    sizes["C"] = state.capacity
+    for s in graph.states:
+        shape = bind_shape(s.before.shape, sizes)
+        array = state.arrays.get(s.name)
+        if array is None or array.shape != shape or array.dtype != to_numpy(s.before.dtype):
+            found = "absent" if array is None else f"{array.dtype}{list(array.shape)}"
+            message = f"cache {s.name!r} is {found}, wanted {s.before.dtype}{list(shape)}"
+            hint = "use a state that this program's new_state made, with one row per sequence"
+            raise InputError(message, code="RLX-R014", where=graph.name, hint=hint)
+    return state.arrays
