@@ -41,7 +41,8 @@ class ReferenceBackend:
         dtype, array = node.attrs["dtype"], weights.read(node.attrs["key"])
         if dtype.packed:
             array = dequantize(dtype, array)
-        if array.shape != node.attrs["shape"]:
-            message = f"weight {node.attrs['key']!r} is read as {list(array.shape)}, not {list(node.attrs['shape'])}"
+        shape = node.attrs["shape"]
+        if array.shape != shape:
+            message = f"weight {node.attrs['key']!r} is read as {list(array.shape)}, not {list(shape)}"
             raise BackendError(message, code="RLX-B004", hint="build the flow again with these weights")
         return array.astype(self.compute, copy=False) if dtype.is_float else array

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rlxflow.dtypes import Array
+from rlxflow.errors import InputError
 from rlxflow.ir.dims import Shape, dim, names
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
@@ -76,11 +77,7 @@ def validity_inputs(graph: Graph) -> tuple[str, ...]:
 
 def _token_wise(node: Node) -> bool:
     """Whether a node keeps tokens apart, or picks one that stays where it is."""
-    first = node.op.name == "slice" and (node.attrs["axis"], node.attrs["start"], node.attrs["stop"]) == (
-        1,
-        0,
-        1,
-    )
+    first = node.op.name == "slice" and node.attrs == {"axis": 1, "start": 0, "stop": 1}
     return first or node.op.name == "select_token" or rows_of(node) >= 2
 
 
@@ -100,6 +97,9 @@ def token_spans(
     valid = np.zeros((batch, tokens), bool)
     for name in validity:
         array = inputs[name]
+        if array.ndim == 1 and ((array < 0) | (array > tokens)).any():
+            message = f"{name} is {array.tolist()}, of {tokens} tokens"
+            raise InputError(message, code="RLX-R008", hint=f"give numbers from 0 to {tokens}")
         valid |= np.arange(tokens) < array[:, None] if array.ndim == 1 else array != 0
     columns = (np.flatnonzero(row) for row in valid)
     return [slice(int(c[0]), int(c[-1]) + 1) if c.size else slice(0, 0) for c in columns]
