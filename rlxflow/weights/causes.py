@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from rlxflow.errors import printable
 from rlxflow.weights.key_groups import ranges, split_numbers
@@ -26,6 +27,8 @@ _QUANTISED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("FP8", (".weight_scale",)),
     ("MXFP4", ("_blocks", "_scales")),
 )
+
+_COMMON = 64
 
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
 
@@ -83,7 +86,7 @@ def _other_prefix(f: Findings) -> Cause | None:
     for key in f.missing[::step][:9]:
         candidates.update(_front_changes(key, f.unused))
     best, hits = ("", ""), 0
-    for old, new in candidates:
+    for (old, new), _ in candidates.most_common(16):
         count = sum(key.startswith(old) and new + key[len(old) :] in unused for key in f.missing)
         if count > hits:
             best, hits = (old, new), count
@@ -101,11 +104,11 @@ def _other_prefix(f: Findings) -> Cause | None:
 def _front_changes(key: str, unused: Sequence[str]) -> set[tuple[str, str]]:
     """(old front, new front) pairs that turn `key` into stored keys, keeping as much of it as possible."""
     at = 0
-    while key.count(".", at) >= 1:
-        tail = key[at:]
-        found = {(key[:at], u[: -len(tail)]) for u in unused if u == tail or u.endswith("." + tail)}
-        if found:
-            return found
+    while "." in key[at:]:
+        tail, dotted = key[at:], "." + key[at:]
+        hits = list(islice((u for u in unused if u.endswith(dotted) or u == tail), _COMMON))
+        if hits:  # an ending that very many keys have tells nothing
+            return {(key[:at], u[: -len(tail)]) for u in hits} if len(hits) < _COMMON else set()
         at = key.index(".", at) + 1
     return set()
 

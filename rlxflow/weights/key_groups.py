@@ -70,11 +70,15 @@ def _group(
     for part in templates[0][:shared]:
         head.append(part if part is not None else (_bracket(layers) if first else "*"))
         first = first and part is not None
-    choices = list(dict.fromkeys((t[shared] or "*") if len(t) > shared else "" for t in templates))
+    choices = list(dict.fromkeys(_shown(t[shared]) if len(t) > shared else "" for t in templates))
     braces = "{" + ",".join(choices[:5]) + (",…" if len(choices) > 5 else "") + "}"
     tails = {t[shared + 1 :] for t in templates}
     tail = tails.pop() if len(tails) == 1 else ("…",)
-    return KeyGroup(".".join([*head, braces, *(part or "*" for part in tail)]), count)
+    return KeyGroup(".".join([*head, braces, *(_shown(part) for part in tail)]), count)
+
+
+def _shown(part: str | None) -> str:
+    return "*" if part is None else part
 
 
 def _bracket(layers: str) -> str:

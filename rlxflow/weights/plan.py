@@ -256,6 +256,6 @@ def _matcher(patterns: tuple[str, ...], prefix: str) -> Callable[[str], bool]:
 def _renamed(
     places: Mapping[str, str | None], ties: tuple[Tie, ...], prefix: str
 ) -> tuple[tuple[str, str], ...]:
-    """Wanted keys found under an alternative, or without the prefix that the others have."""
+    """Wanted keys found under an alternative."""
     tied = {tie.key for tie in ties} | {tie.to for tie in ties if tie.found == "stored"}
-    return tuple((k, p) for k, p in places.items() if p and p != prefix + k and k not in tied)
+    return tuple((k, p) for k, p in places.items() if p not in (None, k, prefix + k) and k not in tied)

@@ -53,8 +53,8 @@ class LoadReport:
     `found` of `wanted` tensors are there, with `params` elements in `nbytes` stored bytes (tied ones once).
     `missing`, `mismatched` and `unreadable` are errors; `unexpected` are tensors that nothing uses and
     nobody announced, `ignored` those the recipe expects to leave unused. `renamed` pairs each wanted key with
-    the stored one where they differ by more than `prefix`. `cast` counts tensors per (stored, computed)
-    dtype.
+    the alternative it was found under. `cast` counts tensors per stored and
+    computed dtype.
     """
 
     where: str

@@ -1,0 +1,487 @@
+"""Weight plans: what is found, tied, renamed and refused, before any data is read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlxflow.dtypes import DType, bf16, f32
+from rlxflow.errors import MissingTensor, ShapeMismatch, UnsupportedFile, WeightsError
+from rlxflow.weights.plan import WeightPlan, WeightSpec, plan_weights
+from rlxflow.weights.report import LoadReport
+from rlxflow.weights.source import MapWeights, TensorInfo, missing
+
+EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+class Headers:
+    """A source of headers alone: reading any data fails the test."""
+
+    path = "model.safetensors"
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: DType = f32) -> None:
+        self.shapes, self.dtype = shapes, dtype
+
+    def keys(self) -> Iterable[str]:
+        return self.shapes.keys()
+
+    def info(self, key: str) -> TensorInfo:
+        if key not in self.shapes:
+            raise missing(key, self.shapes, "headers")
+        return TensorInfo(key, self.dtype, self.shapes[key])
+
+    def read(self, key: str) -> Any:
+        raise AssertionError(f"{key} was read")
+
+
+def decoder(layers: int = 4, width: int = 8, tied: bool = True) -> list[WeightSpec]:
+    """The wishes of a small decoder."""
+    specs = [WeightSpec(EMBED, (32, width)), WeightSpec("model.norm.weight", (width,))]
+    for i in range(layers):
+        at = f"model.layers.{i}"
+        specs += [
+            WeightSpec(f"{at}.self_attn.q_proj.weight", (width, width)),
+            WeightSpec(f"{at}.mlp.down_proj.weight", (width, 2 * width)),
+            WeightSpec(f"{at}.input_layernorm.weight", (width,)),
+        ]
+    return [*specs, WeightSpec(HEAD, (32, width), tied_to=EMBED if tied else None)]
+
+
+def stored(specs: Iterable[WeightSpec], rename: Callable[[str], str | None] = str) -> Headers:
+    """Headers of exactly these weights; `rename` gives the stored key, or None to leave it out."""
+    return Headers({new: spec.shape for spec in specs if (new := rename(spec.key))})
+
+
+def but(*keys: str) -> Callable[[str], str | None]:
+    return lambda key: None if key in keys else key
+
+
+def text_of(error: WeightsError) -> str:
+    assert len(str(error).splitlines()) <= 24
+    return str(error)
+
+
+# -- what is found
+
+
+def test_a_complete_checkpoint_without_reading_data() -> None:
+    specs = decoder()
+    plan = plan_weights(specs, stored(specs, but(HEAD)))
+    assert isinstance(plan, WeightPlan)
+    assert {key: t and t.key for key, t in plan.tensors.items()} == {
+        **{spec.key: spec.key for spec in specs},
+        HEAD: EMBED,
+    }
+    report = plan.report
+    assert report.ok and (report.found, report.wanted) == (15, 15)
+    assert report.params == 32 * 8 + 8 + 4 * (64 + 128 + 8)
+    assert plan.nbytes == report.nbytes == 4 * report.params
+    assert report.where == "model.safetensors"
+
+
+def test_none_is_any_size_but_not_any_rank() -> None:
+    source = Headers({"a": (3, 5)})
+    assert plan_weights([WeightSpec("a", (None, 5))], source).report.ok
+    for shape in [(None, 4), (None,), (None, None, None), ()]:
+        with pytest.raises(ShapeMismatch):
+            plan_weights([WeightSpec("a", shape)], source)
+
+
+def test_identical_specs_merge_and_others_conflict() -> None:
+    source = Headers({"a": (3,), "b": (4,)})
+    plan = plan_weights([WeightSpec("a", (3,)), WeightSpec("a", (3,))], source)
+    assert plan.report.wanted == 1
+    for other in [WeightSpec("a", (4,)), WeightSpec("a", (3,), optional=True)]:
+        with pytest.raises(WeightsError) as caught:
+            plan_weights([WeightSpec("a", (3,)), other], source)
+        assert (caught.value.code, caught.value.where) == ("RLX-W032", "a")
+        assert "same shape" in caught.value.hint
+
+
+def test_the_prefix_that_most_keys_have_is_chosen() -> None:
+    specs = [WeightSpec(f"encoder.{i}.weight", (2,)) for i in range(3)] + [WeightSpec("cls.weight", (2,))]
+    source = Headers({**{f"bert.encoder.{i}.weight": (2,) for i in range(3)}, "cls.weight": (2,)})
+    plan = plan_weights(specs, source, prefixes=("", "bert.", "roberta."))
+    assert plan.report.prefix == "bert."
+    assert plan.tensors["encoder.1.weight"].key == "bert.encoder.1.weight"
+    assert plan.tensors["cls.weight"].key == "cls.weight"  # heads stand beside the prefixed body
+    assert plan.report.renamed == ()
+    assert 'prefix      "bert."' in str(plan.report)
+
+
+def test_no_prefix_is_preferred() -> None:
+    source = Headers({"a": (2,), "bert.a": (2,)})
+    plan = plan_weights([WeightSpec("a", (2,))], source, prefixes=("", "bert."))
+    assert plan.tensors["a"].key == "a" and plan.report.unexpected == ("bert.a",)
+
+
+def test_alternatives_are_tried_in_order_and_reported() -> None:
+    spec = WeightSpec("norm.weight", (2,), alternatives=("norm.gamma", "ln.g"))
+    plan = plan_weights([spec], Headers({"ln.g": (2,), "norm.gamma": (2,)}))
+    assert plan.tensors["norm.weight"].key == "norm.gamma"
+    assert plan.report.renamed == (("norm.weight", "norm.gamma"),)
+    assert "renamed     norm.weight <- norm.gamma" in str(plan.report)
+
+
+def test_optional_weights_may_be_absent_but_not_misshapen() -> None:
+    spec = WeightSpec("bias", (2,), optional=True)
+    plan = plan_weights([spec], Headers({}))
+    assert plan.tensors == {"bias": None} and plan.report.ok
+    with pytest.raises(ShapeMismatch):
+        plan_weights([spec], Headers({"bias": (3,)}))
+
+
+def test_unused_tensors_are_expected_or_not() -> None:
+    specs = [WeightSpec("a", (2,))]
+    source = Headers({"m.a": (2,), "m.rope.inv_freq": (4,), "cls.bias": (2,), "m.extra": (2,)})
+    plan = plan_weights(specs, source, prefixes=("m.",), expected_unused=("cls.*", "rope.*"))
+    assert plan.report.ignored == ("m.rope.inv_freq", "cls.bias")
+    assert plan.report.unexpected == ("m.extra",)
+    assert "(expected)" in str(plan.report)
+
+
+# -- ties
+
+
+def test_tied_and_absent() -> None:
+    specs = decoder()
+    report = plan_weights(specs, stored(specs, but(HEAD))).report
+    assert [(t.key, t.to, t.found) for t in report.tied] == [(HEAD, EMBED, "absent")]
+    assert f"tied        {HEAD} <- {EMBED}  (absent from the files)" in str(report)
+
+
+def test_tied_and_both_stored() -> None:
+    specs = decoder()
+    plan = plan_weights(specs, stored(specs))
+    assert plan.report.tied[0].found == "both"
+    assert plan.tensors[HEAD].key == EMBED
+    assert plan.report.unexpected == () and plan.report.params == 32 * 8 + 8 + 4 * (64 + 128 + 8)
+
+
+def test_tied_and_stored_under_the_other_name() -> None:
+    specs = decoder()
+    plan = plan_weights(specs, stored(specs, but(EMBED)))
+    assert plan.report.tied[0].found == "stored"
+    assert plan.tensors[EMBED].key == plan.tensors[HEAD].key == HEAD
+
+
+def test_tied_and_neither_stored_misses_one() -> None:
+    specs = decoder()
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights(specs, stored(specs, but(EMBED, HEAD)))
+    assert caught.value.details["report"]["missing"] == [EMBED]
+
+
+def test_untied_and_absent() -> None:
+    specs = decoder(tied=False)
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights(specs, stored(specs, but(HEAD)))
+    assert "only the output head is missing" in text_of(caught.value)
+    assert "tie_word_embeddings" in caught.value.hint
+
+
+def test_tied_to_a_weight_that_no_stage_wants() -> None:
+    plan = plan_weights([WeightSpec("head", (2,), tied_to="embed")], Headers({"embed": (2,)}))
+    assert plan.tensors["head"].key == "embed" and plan.report.unexpected == ()
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_both_stored_are_compared_when_asked(other: int) -> None:
+    specs = [WeightSpec("e", (2, 2)), WeightSpec("h", (2, 2), tied_to="e")]
+    source = MapWeights({"e": np.zeros((2, 2), "f4"), "h": np.full((2, 2), other, "f4")})
+    plan = plan_weights(specs, source)
+    if not other:
+        plan.check_ties(source)
+        return
+    with pytest.raises(WeightsError) as caught:
+        plan.check_ties(source)
+    assert caught.value.code == "RLX-W037"
+    assert "tie_word_embeddings" in caught.value.hint
+
+
+def test_tied_in_another_dtype_is_another_tensor() -> None:
+    specs = [WeightSpec("e", (2,)), WeightSpec("h", (2,), tied_to="e")]
+    source = MapWeights({"e": np.zeros(2, "f4"), "h": np.zeros(2, "f2")})
+    with pytest.raises(WeightsError, match="two tensors are stored"):
+        plan_weights(specs, source).check_ties(source)
+
+
+# -- what is refused
+
+
+def test_all_problems_come_in_one_error() -> None:
+    specs = decoder(tied=False)
+    source = stored(specs, but("model.norm.weight"))
+    source.shapes["model.layers.2.mlp.down_proj.weight"] = (9, 9)
+    source.shapes["stray"] = (1,)
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights(specs, source)
+    error = caught.value
+    assert error.code == "RLX-W033" and error.where == "model.safetensors"
+    assert error.message.startswith("1 of 15 tensors missing, 1 of 15 tensors of another shape")
+    assert "missing     model.norm.weight" in text_of(error)
+    assert "model.layers.2.mlp.down_proj.weight  wanted [8, 16], found [9, 9]" in text_of(error)
+    assert "unexpected  stray" in text_of(error)
+    assert json.loads(json.dumps(error.as_dict()))["details"]["report"]["unexpected"] == ["stray"]
+
+
+def test_a_dtype_that_cannot_be_read() -> None:
+    source = Headers({"a": (2,)}, DType("f8_e4m3", "opaque", 1))
+    with pytest.raises(UnsupportedFile) as caught:
+        plan_weights([WeightSpec("a", (2,))], source)
+    assert caught.value.code == "RLX-W020"
+    assert "unreadable  a  dtype f8_e4m3" in text_of(caught.value)
+
+
+def test_unused_tensors_may_have_any_dtype() -> None:
+    assert plan_weights([], Headers({"a": (2,)}, DType("f4", "opaque", 1, 2))).report.unexpected == ("a",)
+
+
+def test_a_source_that_refuses_a_tensor() -> None:
+    class Refusing(Headers):
+        def info(self, key: str) -> TensorInfo:
+            raise UnsupportedFile("type iq2_xxs", code="RLX-W041")
+
+    with pytest.raises(UnsupportedFile) as caught:
+        plan_weights([WeightSpec("a", (2,))], Refusing({"a": (2,)}))
+    assert "unreadable  a  type iq2_xxs" in text_of(caught.value)
+
+
+def q_as(ending: str) -> Callable[[str], str]:
+    return lambda key: key.replace("q_proj.weight", "q_proj" + ending)
+
+
+def first_two(key: str) -> str | None:
+    return None if ".2." in key or ".3." in key else key
+
+
+# id: (wanted, stored, error class, code, cause, hint)
+CAUSES: dict[str, tuple[list[WeightSpec], Headers, type[WeightsError], str, str, str]] = {
+    "prefix-added": (
+        decoder(),
+        stored(decoder(), lambda k: f"language_model.{k}"),
+        MissingTensor,
+        "W033",
+        'every missing key exists with "language_model." in front',
+        'prefixes=("", "language_model.")',
+    ),
+    "prefix-removed": (
+        decoder(),
+        stored(decoder(), lambda k: k.removeprefix("model.")),
+        MissingTensor,
+        "W033",
+        'every missing key exists without "model." in front',
+        "choose the recipe",
+    ),
+    "prefix-replaced": (
+        decoder(),
+        stored(decoder(), lambda k: k.replace("model.", "model.language_model.")),
+        MissingTensor,
+        "W033",
+        '"model.language_model." in place of "model."',
+        "choose the recipe",
+    ),
+    "prefix-of-most": (
+        decoder(),
+        stored(decoder(), lambda k: None if "norm" in k else f"x.{k}"),
+        MissingTensor,
+        "W033",
+        'missing keys exist with "x." in front',
+        "prefixes=",
+    ),
+    "gamma-beta": (
+        [WeightSpec(f"LayerNorm.{i}.{n}", (2,)) for i in range(2) for n in ("weight", "bias")],
+        Headers({f"LayerNorm.{i}.{n}": (2,) for i in range(2) for n in ("gamma", "beta")}),
+        MissingTensor,
+        "W033",
+        "4 missing norm weights exist under the old names",
+        "save the checkpoint again",
+    ),
+    "fewer-layers": (
+        decoder(),
+        stored(decoder(), first_two),
+        MissingTensor,
+        "W033",
+        "the files have layers 0-1, the model wants layers 2-3 too",
+        "num_hidden_layers",
+    ),
+    "transposed": (
+        [WeightSpec(f"h.{i}.fc", (2, 6)) for i in range(3)],
+        Headers({f"h.{i}.fc": (6, 2) for i in range(3)}),
+        ShapeMismatch,
+        "W034",
+        "3 tensors are stored transposed",
+        "Conv1D",
+    ),
+    "other-width": (
+        [WeightSpec("a", (384, 384)), WeightSpec("b", (384,))],
+        Headers({"a": (768, 768), "b": (768,)}),
+        ShapeMismatch,
+        "W034",
+        "the files have 768 wherever the model wants 384",
+        "config.json and weights",
+    ),
+    "other-vocabulary": (
+        decoder(tied=False),
+        Headers({s.key: (40, *s.shape[1:]) if s.shape[0] == 32 else s.shape for s in decoder()}),
+        ShapeMismatch,
+        "W034",
+        "the files have 40 wherever the model wants 32 (rows of the vocabulary)",
+        "config.json and weights",
+    ),
+    "other-architecture": (
+        decoder(),
+        Headers({f"transformer.h.{i}.attn.c_attn": (2,) for i in range(12)}),
+        MissingTensor,
+        "W033",
+        "another architecture: the keys look like transformer.h.N",
+        "recipe",
+    ),
+    "lora": (
+        decoder(),
+        Headers({"base_model.q_proj.lora_A.weight": (2,)}),
+        MissingTensor,
+        "W033",
+        "LoRA adapter",
+        "merge",
+    ),
+    **{
+        f"quantised-{family}": (
+            decoder(),
+            Headers({**stored(decoder(), rename).shapes, **{f"model.layers.0.x{e}": (1,) for e in endings}}),
+            UnsupportedFile,
+            "W035",
+            f"this is a {family} checkpoint",
+            "unquantised checkpoint",
+        )
+        for family, rename, endings in [
+            ("GPTQ", q_as(".qweight"), (".qzeros", ".g_idx")),
+            ("AWQ", q_as(".qweight"), (".qzeros", ".scales")),
+            ("bitsandbytes 8-bit", str, (".SCB",)),
+            ("bitsandbytes 4-bit", str, (".weight.absmax", ".weight.quant_map")),
+            ("compressed-tensors", q_as(".weight_packed"), (".weight_scale",)),
+            ("block-scaled FP8", str, (".weight_scale_inv",)),
+            ("FP8", str, (".weight_scale", ".input_scale")),
+            ("MXFP4", str, ("_blocks", "_scales")),
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_likely_cause(case: str) -> None:
+    specs, source, kind, code, cause, hint = CAUSES[case]
+    with pytest.raises(kind) as caught:
+        plan_weights(specs, source)
+    assert type(caught.value) is kind
+    assert caught.value.code == f"RLX-{code}"
+    assert cause in text_of(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_layers_left_out_are_named_though_nothing_is_missing() -> None:
+    report = plan_weights(decoder(2), stored(decoder(4))).report
+    assert report.ok and "layers 2-3" in report.cause.text and "num_hidden_layers" in report.cause.hint
+
+
+def test_no_cause_is_invented() -> None:
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights(decoder(), stored(decoder(), but("model.norm.weight")))
+    assert "likely" not in text_of(caught.value)
+
+
+# -- the report
+
+
+def test_the_text_of_a_failure() -> None:
+    specs = decoder(28)
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights(specs, stored(specs, lambda k: f"language_model.{k}"))
+    assert str(caught.value) == (
+        "RLX-W033  86 of 87 tensors missing\n"
+        "  missing     model.{embed_tokens,norm}.weight  (2)\n"
+        "              model.layers.[0-27].{self_attn,mlp,input_layernorm}.…  (84)\n"
+        "  unexpected  language_model.{model,lm_head}.…  (3)\n"
+        "              language_model.model.layers.[0-27].{self_attn,mlp,input_layernorm}.…  (84)\n"
+        '  likely      every missing key exists with "language_model." in front\n'
+        "  at   model.safetensors\n"
+        '  try  name it: prefixes=("", "language_model."), or choose the recipe of the whole model'
+    )
+
+
+def test_the_text_of_a_success() -> None:
+    specs = decoder()
+    source = Headers({**stored(specs, but(HEAD)).shapes, "model.layers.3.rotary.inv_freq": (4,)}, bf16)
+    report = plan_weights(specs, source, expected_unused=("*.inv_freq",)).report
+    assert str(report.with_cast({("bf16", "f32"): 14, ("f32", "f32"): 3})) == (
+        "weights     15 of 15 tensors, 1.06 k parameters, 2.13 kB   model.safetensors\n"
+        f"tied        {HEAD} <- {EMBED}  (absent from the files)\n"
+        "cast        14 tensors bf16 -> f32\n"
+        "unused      model.layers.3.rotary.inv_freq  (expected)"
+    )
+
+
+def test_long_findings_stay_within_a_screen() -> None:
+    specs = [WeightSpec(f"part{i}.{i}.odd{i}", (i + 1,)) for i in range(300)]
+    source = Headers({f"other{i}.{i}.key{i}": (i,) for i in range(300)})
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights(specs, source)
+    assert "… and 295 more groups" in text_of(caught.value)
+    assert len(caught.value.details["report"]["missing"]) == 300
+
+
+def test_names_cannot_spoil_a_terminal() -> None:
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights([WeightSpec("a", (1,)), WeightSpec("b", (1,))], Headers({"\x1b[2J\n": (1,)}))
+    assert "\x1b" not in str(caught.value) and "\\x1b[2J\\n" in str(caught.value)
+
+
+def test_as_dict_holds_everything() -> None:
+    specs = decoder()
+    report = plan_weights(specs, stored(specs)).report.with_cast({("f32", "bf16"): 2})
+    data = json.loads(json.dumps(report.as_dict()))
+    assert set(data) == set(LoadReport.__dataclass_fields__)
+    assert data["tied"] == [{"key": HEAD, "to": EMBED, "found": "both"}]
+    assert data["cast"] == [{"from": "f32", "to": "bf16", "tensors": 2}]
+
+
+def test_notes_of_the_source_are_passed_on() -> None:
+    source = Headers({"a": (2,)})
+    source.notes = ("one file is ignored",)
+    assert "note        one file is ignored" in str(plan_weights([WeightSpec("a", (2,))], source).report)
+
+
+@pytest.mark.parametrize("rename", [str, lambda k: f"x.{k}", lambda k: f"{hash(k)}.query.weight"])
+def test_100000_tensors_take_seconds(rename: Callable[[str], str]) -> None:
+    specs = [WeightSpec(f"model.layers.{i}.a.query.weight", (1,)) for i in range(100_000)]
+    source = stored(specs, rename)
+    start = time.process_time()
+    try:
+        plan_weights(specs, source)
+    except MissingTensor as error:
+        text_of(error)
+    assert time.process_time() - start < 5
+
+
+# -- the view
+
+
+def test_view_reads_under_the_wanted_keys() -> None:
+    source = MapWeights({"bert.a": np.arange(2, dtype="f4"), "bert.e": np.ones(3, "f4")})
+    specs = [
+        WeightSpec("a", (2,)),
+        WeightSpec("e", (3,)),
+        WeightSpec("h", (3,), tied_to="e"),
+        WeightSpec("bias", (3,), optional=True),
+    ]
+    view = plan_weights(specs, source, prefixes=("bert.",)).view(source)
+    assert list(view.keys()) == ["a", "e", "h"]
+    assert view.info("h").key == "h" and view.info("h").shape == (3,)
+    assert view.read("a").tolist() == [0, 1] and view.read("h") is view.read("e")
+    with pytest.raises(MissingTensor):
+        view.read("bias")
