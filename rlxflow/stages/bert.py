@@ -11,6 +11,7 @@ from rlxflow.ops.activation import Activation
 from rlxflow.ops.attention import attention
 from rlxflow.ops.blocks import matmul_bias_act, residual_layer_norm
 from rlxflow.ops.shape import reshape
+from rlxflow.stages.norm import old_norm_names
 from rlxflow.weights.plan import WeightSpec
 
 
@@ -73,7 +74,7 @@ class BertEncoderLayerStage:
             shapes += [(f"{name}.weight", (h,)), (f"{name}.bias", (h,))]
         return tuple(
             WeightSpec(
-                f"{self.spec.layer_prefix}.{key}", shape, _old_names(f"{self.spec.layer_prefix}.{key}")
+                f"{self.spec.layer_prefix}.{key}", shape, old_norm_names(f"{self.spec.layer_prefix}.{key}")
             )
             for key, shape in shapes
         )
@@ -113,10 +114,3 @@ class BertEncoderLayerStage:
 
 def _attention_norm(style: BertQkvStyle) -> str:
     return "attention.LayerNorm" if style is BertQkvStyle.MPNET else "attention.output.LayerNorm"
-
-
-def _old_names(key: str) -> tuple[str, ...]:
-    """Checkpoints converted from TensorFlow call a LayerNorm's weight gamma and its bias beta."""
-    if "LayerNorm." not in key:
-        return ()
-    return (key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"),)

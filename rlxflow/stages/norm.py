@@ -37,8 +37,15 @@ class LayerNormStage:
 
     def weights(self) -> tuple[WeightSpec, ...]:
         keys = [self.key] if self.bias_key is None else [self.key, self.bias_key]
-        return tuple(WeightSpec(k, (self.hidden_size,)) for k in keys)
+        return tuple(WeightSpec(k, (self.hidden_size,), old_norm_names(k)) for k in keys)
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         bias = None if self.bias_key is None else e.weight(self.bias_key)
         return layer_norm(e.need(x), e.weight(self.key), bias, eps=self.eps)
+
+
+def old_norm_names(key: str) -> tuple[str, ...]:
+    """Checkpoints converted from TensorFlow call a LayerNorm's weight gamma and its bias beta."""
+    if "LayerNorm." not in key:
+        return ()
+    return (key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"),)
