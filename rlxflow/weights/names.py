@@ -61,6 +61,7 @@ class GgufModel:
 
     def __init__(self, file: GgufFile, names: GgufNames, num_heads: int, num_kv_heads: int) -> None:
         self.file = file
+        self.path = file.path
         self._heads = {"q": num_heads, "kv": num_kv_heads}
         self._rows: dict[str, GgufName] = {}
         stored = file.keys()
