@@ -364,6 +364,7 @@ CASES: dict[str, tuple[Callable[[Path], None], type[WeightsError], str, str]] = 
     "I4-tilde": (file_named("~/x.safetensors"), PathEscape, "W028", ESCAPE),
     "I4-NUL": (file_named("x\0.safetensors"), PathEscape, "W028", ESCAPE),
     "I4-newline": (file_named("x\n.safetensors"), PathEscape, "W028", ESCAPE),
+    "I4-file-with-odd-name": (only("x\n.safetensors"), PathEscape, "W028", ESCAPE),
     "I4-linked-folder": (escape_through_a_folder, PathEscape, "W028", "copy the file"),
     "I4-not-a-snapshot": (other_repo_in_cache, PathEscape, "W028", "copy the file"),
     "I5-absolute": (file_named("/etc/passwd"), PathEscape, "W028", ESCAPE),
@@ -433,6 +434,21 @@ def test_no_such_directory(name: str, tmp_path: Path) -> None:
         with pytest.raises(WeightsError) as caught:
             opener(tmp_path / name)
         assert caught.value.code == "RLX-W001"
+
+
+def test_a_directory_that_may_not_be_listed(tmp_path: Path) -> None:
+    directory = sharded(tmp_path)
+    directory.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)  # root may list everything
+        with pytest.raises(WeightsError) as caught:
+            open_weights(directory)
+    finally:
+        os.seteuid(user)
+        directory.chmod(0o700)
+    assert caught.value.code == "RLX-W001" and caught.value.hint
 
 
 def test_a_file_is_not_a_directory(tmp_path: Path) -> None:

@@ -204,6 +204,12 @@ def test_both_stored_are_compared_when_asked(other: int) -> None:
     assert "tie_word_embeddings" in caught.value.hint
 
 
+def test_a_tie_stored_once_needs_no_comparison() -> None:
+    specs = decoder()
+    source = stored(specs, but(HEAD))
+    plan_weights(specs, source).check_ties(source)  # Headers fails on any read
+
+
 def test_tied_in_another_dtype_is_another_tensor() -> None:
     specs = [WeightSpec("e", (2,)), WeightSpec("h", (2,), tied_to="e")]
     source = MapWeights({"e": np.zeros(2, "f4"), "h": np.zeros(2, "f2")})

@@ -117,6 +117,20 @@ def test_s17_values_are_not_judged(tmp_path: Path) -> None:
     assert_same_bits(SafetensorsFile(path).read("a"), values)
 
 
+def test_w14_short_memory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(s.one())
+    file = SafetensorsFile(path)
+
+    def no_memory(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", no_memory)
+    with pytest.raises(WeightsError) as caught:
+        file.read("a")
+    assert caught.value.code == "RLX-W036" and "8 bytes" in caught.value.message
+
+
 def test_many_files_keep_no_descriptor_open(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(s.one())
