@@ -46,12 +46,13 @@ class RecipeConfig(BaseModel):
     @classmethod
     def parse(cls, raw: Mapping[str, Any], where: str = "config.json") -> Self:
         """The checked config; raises `ConfigError` that lists every field at fault."""
-        _want_plain(raw, where)
+        want_one_part(raw, where)
+        _want_unquantised(raw, where)
         skipped = IGNORED | cls.ignored
         known = {
             k: v for k, v in raw.items() if k in cls.model_fields or not (k in skipped or k.startswith("_"))
         }
-        known.pop("quantization_config", None)  # null, or _want_plain had raised
+        known.pop("quantization_config", None)  # null here
         unknown = sorted(set(known) - set(cls.model_fields))
         if unknown:
             shown = ", ".join(f"{printable(k, 60)} = {printable(known[k], 40)}" for k in unknown[:8])
@@ -72,25 +73,28 @@ class RecipeConfig(BaseModel):
             raise
 
 
-def _want_plain(raw: Mapping[str, Any], where: str) -> None:
-    """Refuse what no recipe of this kind can mean: quantised weights, and models of several parts."""
-    quantised = raw.get("quantization_config")
-    if quantised is not None:
-        name = quantised.get("quant_method", "?") if isinstance(quantised, dict) else "?"
-        raise ConfigError(
-            f"the checkpoint is quantised ({printable(name, 40)})",
-            code="RLX-C002",
-            where=where,
-            hint="use the base checkpoint, or a GGUF file",
-        )
+def want_one_part(raw: Mapping[str, Any], where: str) -> None:
+    """Refuse the config of a model of several parts, such as `text_config` and `vision_config`."""
     parts = sorted(k for k, v in raw.items() if k.endswith("_config") and isinstance(v, dict) and v)
-    if parts:
+    if parts and parts != ["quantization_config"]:
         raise ConfigError(
             f"the model has several parts: {', '.join(printable(name, 40) for name in parts[:4])}",
             code="RLX-C011",
             where=where,
             hint="only models of one part are read; look for the text model's own checkpoint",
             details={"parts": parts},
+        )
+
+
+def _want_unquantised(raw: Mapping[str, Any], where: str) -> None:
+    found = raw.get("quantization_config")
+    if found is not None:
+        name = found.get("quant_method", "?") if isinstance(found, dict) else "?"
+        raise ConfigError(
+            f"the checkpoint is quantised ({printable(name, 40)})",
+            code="RLX-C002",
+            where=where,
+            hint="use the base checkpoint, or a GGUF file",
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError, nearest
+from rlxflow.errors import InputError, nearest, printable
 from rlxflow.runtime.progress import bar
 
 if TYPE_CHECKING:
@@ -30,8 +30,13 @@ def embed(
         hint = "load a sentence-transformers directory (modules.json), or pool model(…)['last_hidden_state']"
         raise InputError("this model has no pooling settings", code="RLX-R021", where=model.name, hint=hint)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size!r}", code="RLX-R022", hint="give a positive integer")
-    wanted = [texts] if isinstance(texts, str) else list(texts)
+        shown = printable(repr(batch_size), 40)
+        raise InputError(f"batch_size is {shown}", code="RLX-R022", hint="give a positive integer")
+    wanted = [texts] if isinstance(texts, str) else _as_list(texts)
+    if normalize is not None and not isinstance(normalize, bool):
+        raise InputError(
+            f"normalize is {printable(normalize, 40)}", code="RLX-R022", hint="True, False or None"
+        )
     output = {None: "embedding", True: "normalized", False: "pooled"}[normalize]
     rows = tokenize(model, wanted, settings, prompt_name)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -46,6 +51,14 @@ def embed(
     return result
 
 
+def _as_list(texts: Iterable[str]) -> list[str]:
+    try:
+        return list(texts)
+    except TypeError as error:
+        hint = "give a string or a list of strings"
+        raise InputError(f"texts is a {type(texts).__name__}", code="RLX-R028", hint=hint) from error
+
+
 def tokenize(
     model: Model, texts: Sequence[str], settings: EmbeddingSettings, prompt_name: str | None
 ) -> list[list[int]]:
@@ -54,7 +67,7 @@ def tokenize(
     name = prompt_name if prompt_name is not None else settings.default_prompt
     if name is not None and name not in settings.prompts:
         hint = nearest(name, settings.prompts) or f"prompts: {', '.join(settings.prompts) or 'none'}"
-        raise InputError(f"no prompt {name!r}", code="RLX-R023", where=model.name, hint=hint)
+        raise InputError(f"no prompt {printable(name, 60)!r}", code="RLX-R023", where=model.name, hint=hint)
     prompt = settings.prompts[name] if name is not None else ""
     if prompt:
         texts = [prompt + text if isinstance(text, str) else text for text in texts]

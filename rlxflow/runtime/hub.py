@@ -17,13 +17,13 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     `org/name` that is no local path is looked up in the Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME`);
     nothing is downloaded.
     """
-    text = os.fspath(path)
-    local = Path(text).expanduser()
     try:
+        text = os.fsdecode(path)
+        local = Path(text).expanduser()
         if local.exists():
             return local
-    except (OSError, ValueError) as error:
-        raise _no_path(text, str(error)) from error
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: no such user for ~user
+        raise _no_path(path, getattr(error, "strerror", None) or str(error)) from error
     if _HUB_ID.fullmatch(text):
         snapshot = _snapshot(text)
         if snapshot is not None:
@@ -31,17 +31,16 @@ def resolve(path: str | os.PathLike[str]) -> Path:
         raise WeightsError(
             f"{text!r} is neither a local path nor in the Hugging Face cache",
             code="RLX-W004",
-            where=str(_cache()),
+            where=printable(_cache()),
             hint=f"fetch it once: hf download {text}",
         )
     raise _no_path(text, "no such file or directory")
 
 
-def _no_path(text: str, why: str) -> WeightsError:
+def _no_path(path: object, why: str) -> WeightsError:
     hint = "give a model directory, a .gguf file, or a hub id such as sentence-transformers/all-MiniLM-L6-v2"
-    return WeightsError(
-        f"{printable(text)}: {printable(why)}", code="RLX-W001", where=printable(text), hint=hint
-    )
+    shown = printable(path)
+    return WeightsError(f"{shown}: {printable(why)}", code="RLX-W001", where=shown, hint=hint)
 
 
 def _cache() -> Path:

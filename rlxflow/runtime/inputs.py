@@ -11,19 +11,24 @@ import numpy as np
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import InputError, nearest, printable
 from rlxflow.flow.flow import InputSpec
+from rlxflow.ir.dims import bind_shape, names
+from rlxflow.ir.graph import Graph
+from rlxflow.weights.memory import available_memory
 
 
 def as_array(name: str, value: Any, spec: InputSpec) -> Array:
     """A native, C-contiguous array of the declared dtype; raises `InputError` where it cannot be one.
 
-    Integers of any width are accepted for integer inputs if they fit; floats are not.
+    Integers of any width are accepted for integer inputs if they fit; floats are not. An attention mask may
+    be of bools; its integers must be 0 or 1.
     """
     try:
         array = np.asarray(value)
     except ValueError as error:
         hint = "pad the rows to one length and pass an attention_mask"
         raise InputError(f"input {name!r} is ragged", code="RLX-R010", hint=hint) from error
-    kind = "iu" + ("b" if spec.name == "attention_mask" else "") if spec.dtype.kind == "int" else "f"
+    is_mask = spec.name == "attention_mask"
+    kind = "iu" + ("b" if is_mask else "") if spec.dtype.kind == "int" else "f"
     if array.dtype.kind not in kind and array.size:
         hint = f"it takes {spec.dtype}" + ("; cast ids to integers" if spec.dtype.kind == "int" else "")
         raise InputError(f"input {name!r} has type {array.dtype}", code="RLX-R011", hint=hint)
@@ -31,6 +36,14 @@ def as_array(name: str, value: Any, spec: InputSpec) -> Array:
         shape = "[" + ", ".join(map(str, spec.shape)) + "]"
         hint = f"it takes {shape}" + (f": wrap one sequence, [{name}]" if array.ndim == 1 else "")
         raise InputError(f"input {name!r} has {array.ndim} axes", code="RLX-R012", hint=hint)
+    if spec.dtype.kind == "int" and array.size:
+        low, high = (
+            (0, 1) if is_mask else (np.iinfo(to_numpy(spec.dtype)).min, np.iinfo(to_numpy(spec.dtype)).max)
+        )
+        bad = int(array.min()) if array.min() < low else int(array.max())
+        if not low <= bad <= high:
+            hint = "1 = a token, 0 = padding" if is_mask else f"it takes {spec.dtype}"
+            raise InputError(f"input {name!r} holds {bad}", code="RLX-R014", hint=hint)
     return np.ascontiguousarray(array.astype(to_numpy(spec.dtype), copy=False))
 
 
@@ -50,6 +63,24 @@ def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[st
         if spec.name not in given and spec.default is not None and spec.shape == specs[0].shape:
             given[spec.name] = np.full(given[specs[0].name].shape, spec.default, to_numpy(spec.dtype))
     return given
+
+
+def check_room(graph: Graph, inputs: Mapping[str, Array], outputs: tuple[str, ...], capacity: int) -> None:
+    """Raise `InputError` (R015) where a call's results and caches are larger than the free memory.
+
+    Intermediate values are not counted; calls under 64 MiB are not checked.
+    """
+    sizes = {"C": capacity}
+    for name, array in inputs.items():
+        sizes |= dict(zip(map(str, graph.inputs[name].shape), array.shape, strict=False))
+    values = [graph.outputs[name] for name in outputs if name in graph.outputs]
+    values += [state.before for state in graph.states]
+    known = [v for v in values if all(names(d) <= sizes.keys() for d in v.shape)]
+    required = sum(v.dtype.nbytes(bind_shape(v.shape, sizes)) for v in known)
+    available = available_memory() if required > 64 << 20 else None
+    if available is not None and required > available:
+        message = f"the call needs {required >> 20} MiB for its results, {available >> 20} MiB are free"
+        raise InputError(message, code="RLX-R015", hint="use a smaller batch or shorter sequences")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlxflow.errors import ConfigError, UnsupportedFile, printable
+from rlxflow.errors import ConfigError, UnsupportedFile, WeightsError, printable
 from rlxflow.flow.built import build
-from rlxflow.flow.recipe import ModelRecipe, find_recipe
+from rlxflow.flow.config import want_one_part
+from rlxflow.flow.recipe import ModelRecipe, find_recipe, recipe_names
+from rlxflow.ir.graph import Graph
 from rlxflow.runtime.embedding_settings import EmbeddingSettings, read_embedding_settings
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
@@ -44,8 +47,9 @@ def load(
     """A model from a Hugging Face directory, a GGUF file, or a hub id that is in the local cache.
 
     `profile` names a preset, a *.rlx.toml file or is an object (default: "exact"); `recipe` overrides the
-    `model_type` of the config. Headers of weights are checked against the model before any data is read.
-    Raises an `RlxError` that says what is wrong with which file.
+    `model_type` of the config. Headers of weights are checked against the model, and its size against the
+    free memory, before any data is read; then all of it is. Raises an `RlxError` that says what is wrong with
+    which file; there is no half-loaded model.
     """
     local = resolve(path)
     found = find(local)
@@ -55,16 +59,34 @@ def load(
     if found.embedding is not None:
         flow = found.embedding.add_to(flow)
     built = build(flow, found.source, profile or flow.profile, chosen.prefixes, chosen.unused)
-    check_memory(4 * sum(_count(v.shape) for v in built.graph.params.values()))
     if found.tokenizer is not None:
         found.tokenizer.check_rows(getattr(config, "vocab_size", 2**32))
-    return Model(local.name, built, config, found.tokenizer, found.embedding, found.chat_template)
+    check_memory(resident_bytes(built.graph))
+    model = Model(local.name, built, config, found.tokenizer, found.embedding, found.chat_template)
+    try:
+        _ = model.executable  # reads the weights; nothing before has
+    except MemoryError as error:
+        hint = "use a smaller or more strongly quantised model, or close other programs"
+        raise WeightsError(
+            "the weights do not fit in memory", code="RLX-W036", where=found.where, hint=hint
+        ) from error
+    return model
+
+
+def resident_bytes(graph: Graph) -> int:
+    """What the reference backend holds: floats widened to f32, and beside them the largest as stored."""
+    held = stored = 0
+    for value in graph.params.values():
+        count = math.prod(size for size in value.shape if isinstance(size, int))
+        held += 4 * count if value.dtype.is_float else value.dtype.nbytes((count,))
+        stored = max(stored, value.dtype.nbytes((count,)))
+    return held + stored
 
 
 def find(local: Path) -> Found:
     """Open what lies at a path; reads headers and settings only."""
     if local.is_dir():
-        if (local / "config.json").exists():
+        if os.path.lexists(local / "config.json"):
             return _directory(local)
         ggufs = sorted(local.glob("*.gguf"))
         if len(ggufs) == 1:
@@ -92,6 +114,8 @@ def choose_recipe(found: Found, recipe: str | ModelRecipe | None) -> ModelRecipe
     if not isinstance(model_type, str):
         what = "no model_type" if model_type is None else f"model_type {printable(model_type, 40)}"
         raise ConfigError(f"the config has {what}", code="RLX-C023", where=found.where, hint="pass recipe=…")
+    if model_type not in recipe_names():
+        want_one_part(found.config, found.where)
     return find_recipe(model_type)
 
 
@@ -105,12 +129,15 @@ def _directory(local: Path) -> Found:
         raise ConfigError(
             "config.json is not an object", code="RLX-C024", where=printable(path), hint="download it again"
         )
+    source = open_directory(local)
+    if config.get("auto_map"):
+        source.notes += ("config.json names Python code of its own (auto_map); rlxflow never runs it",)
     tokenizer_path = local / "tokenizer.json"
     return Found(
         config,
         printable(path),
-        open_directory(local),
-        Tokenizer.from_file(tokenizer_path) if tokenizer_path.exists() else None,
+        source,
+        Tokenizer.from_file(tokenizer_path) if os.path.lexists(tokenizer_path) else None,
         read_embedding_settings(local),
         find_chat_template(local),
     )
@@ -149,10 +176,3 @@ def _magic(path: Path) -> bytes:
 
     file = FileBytes(path)
     return file.read(0, 4).tobytes() if file.size >= 4 else b""
-
-
-def _count(shape: tuple[Any, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= int(size)
-    return total

@@ -17,7 +17,7 @@ from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import InputSpec, ModelFlow
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
-from rlxflow.runtime.inputs import complete, pack_rows
+from rlxflow.runtime.inputs import check_room, complete, pack_rows
 from rlxflow.weights.report import LoadReport
 
 if TYPE_CHECKING:
@@ -86,18 +86,23 @@ class Model:
 
     def __call__(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, Array]:
         """Run the model on named arrays; `outputs` names what to compute, see the class for the default."""
+        if isinstance(outputs, str):
+            outputs = (outputs,)
         if not self.is_decoder:
-            wanted = outputs if outputs is not None else self._default_outputs()
-            return self.executable(complete(self.flow.inputs, arrays), outputs=tuple(wanted))
+            wanted = tuple(self._default_outputs() if outputs is None else outputs)
+            inputs = complete(self.flow.inputs, arrays)
+            check_room(self.graph, inputs, wanted, 0)
+            return self.executable(inputs, outputs=wanted)
         specs = {s.name: s for s in self.flow.inputs if s.name not in ("past_len", "new_len")}
         ids_spec = specs.pop("input_ids")
         mask_spec = InputSpec("attention_mask", ids_spec.shape, ids_spec.dtype, 1)
         given = complete((ids_spec, mask_spec, *specs.values()), arrays)
         rows = pack_rows(given.pop("input_ids"), given.pop("attention_mask"))
-        state = self.executable.new_state(len(rows.ids), rows.ids.shape[1])
+        wanted = ("logits",) if outputs is None else tuple(outputs)
         lengths = {"past_len": np.zeros(len(rows.ids), np.int32), "new_len": rows.lengths}
-        wanted = tuple(outputs if outputs is not None else ("logits",))
-        results = self.executable({**given, "input_ids": rows.ids, **lengths}, state, wanted)
+        inputs = {**given, "input_ids": rows.ids, **lengths}
+        check_room(self.graph, inputs, wanted, rows.ids.shape[1])
+        results = self.executable(inputs, self.executable.new_state(*rows.ids.shape), wanted)
         tokens = self.flow.inputs[0].shape
         shapes = {name: v.shape for name, v in self.graph.outputs.items()}
         return {n: rows.unpack(a) if shapes[n][:2] == tokens else a for n, a in results.items()}
