@@ -41,12 +41,14 @@ CODES: dict[str, str] = {
     "RLX-W046": "GGUF parts that do not belong together, or not all of them",
     "RLX-W047": "a file changed while it was being read",
     "RLX-W048": "a GGUF tensor whose rows do not divide into the model's heads",
+    "RLX-W049": "tensors with values that are not finite",
     # C: configs and recipes
     "RLX-C040": "GGUF metadata without an architecture, or with one that is not known",
     "RLX-C041": "a value or a tensor that the GGUF model needs is missing",
     "RLX-C042": "a GGUF value of the wrong type or out of range",
     "RLX-C043": "GGUF values that contradict each other or the tensors",
     "RLX-C044": "a GGUF setting that is not understood or not supported",
+    "RLX-C060": "a recipe without example sizes",
     # T: tokenizers and templates
     "RLX-T001": "the tokenizer file does not exist or cannot be read",
     "RLX-T002": "a malformed tokenizer.json",
@@ -137,6 +139,10 @@ CODES: dict[str, str] = {
     "RLX-R014": "a cache state of another program, batch or dtype",
     "RLX-R030": "a sampling setting outside its range",
     "RLX-R031": "logits or a history that cannot be sampled from",
+    "RLX-R060": "a command line that rlxflow does not understand",
+    "RLX-R061": "the system refuses to read or write something",
+    "RLX-R062": "not enough memory for a command",
+    "RLX-R063": "a defect of rlxflow",
     # X: plugins
     "RLX-X001": "two ops of one name",
     "RLX-X002": "a backend that does not load",

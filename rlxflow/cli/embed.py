@@ -1,0 +1,124 @@
+"""Turn texts into vectors: one JSON array per line, a .npy file, or a table of similarities.
+
+Texts are arguments, or lines of standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rlxflow.cli import console
+from rlxflow.cli.exit_codes import OK
+from rlxflow.cli.options import load_model
+from rlxflow.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from rlxflow.dtypes import Array
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts; none: lines of standard input")
+    parser.add_argument("--out", metavar="FILE.npy", help="write float32 [n, d] to this file instead")
+    parser.add_argument("--similarity", action="store_true", help="print the cosine of every pair instead")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's own prompts")
+    normalize = parser.add_mutually_exclusive_group()
+    normalize.add_argument("--normalize", action="store_true", default=None, help="make vectors of length 1")
+    normalize.add_argument(
+        "--no-normalize", dest="normalize", action="store_false", help="leave their length"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    texts = args.texts or _lines()
+    model = load_model(args)
+    began = time.perf_counter()
+    vectors = model.embed(
+        texts,
+        batch_size=args.batch_size,
+        normalize=args.normalize,
+        progress=False if args.quiet else None,
+        prompt_name=args.prompt_name,
+    )
+    seconds = time.perf_counter() - began
+    if args.verbose:
+        console.note(f"{len(texts)} texts in {seconds:.2f} s, {len(texts) / seconds:.1f} texts/s")
+    cosines = _cosines(vectors) if args.similarity else None
+    if args.out:
+        _save(args.out, vectors)
+    if args.json:
+        console.print_json(
+            {
+                "model": model.name,
+                "texts": len(texts),
+                "dimensions": vectors.shape[1],
+                "seconds": seconds,
+                "out": args.out,
+                "embeddings": None if args.out else _numbers(vectors),
+                "similarity": None if cosines is None else _numbers(cosines),
+            }
+        )
+    elif cosines is not None:
+        print(_similarity_text(texts, cosines))
+    elif not args.out:
+        for row in vectors:
+            console.print_json(_numbers(row))
+    return OK
+
+
+def _lines() -> list[str]:
+    if sys.stdin is None or sys.stdin.isatty():
+        hint = "give them as arguments, or lines on standard input"
+        raise InputError("there are no texts", code="RLX-R060", where="rlxflow embed", hint=hint)
+    return [line.removesuffix("\n").removesuffix("\r") for line in sys.stdin]
+
+
+def _cosines(vectors: Array) -> Array:
+    """Cosine of every pair, float32 [n, n]; 0 with a zero vector."""
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    unit = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0)
+    cosines: Array = (unit @ unit.T).astype(np.float32)
+    return cosines
+
+
+def _numbers(array: Array) -> list[float] | list[list[float]]:
+    """float32 as the shortest decimals that give the same float32 back."""
+    numbers = [float(str(number)) for number in array.ravel()]
+    if array.ndim == 1:
+        return numbers
+    width = array.shape[1]
+    return [numbers[i * width : (i + 1) * width] for i in range(len(array))]
+
+
+def _similarity_text(texts: list[str], cosines: Array) -> str:
+    """The matrix with numbered columns; each row ends with its text."""
+    lines = ["      " + "".join(f"{i + 1:>8}" for i in range(len(texts)))]
+    for i, (text, row) in enumerate(zip(texts, cosines, strict=True)):
+        lines.append(
+            f"{i + 1:>6}" + "".join(f"{cosine:>8.4f}" for cosine in row) + f"  {printable(text, 60)}"
+        )
+    return "\n".join(lines)
+
+
+def _save(path: str, vectors: Array) -> None:
+    """Write a .npy file, whole or not at all."""
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+
+    target = Path(path)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        try:
+            np.save(file, vectors, allow_pickle=False)
+            file.close()
+            Path(file.name).replace(target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

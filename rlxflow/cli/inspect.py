@@ -1,0 +1,25 @@
+"""Show what a model is: files, config, tensors, memory, and how the weights fit. Reads headers only."""
+
+from __future__ import annotations
+
+import argparse
+
+from rlxflow.cli import console
+from rlxflow.cli.exit_codes import OK
+from rlxflow.cli.options import chosen_profile
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a model directory, a weights file or a hub id")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rlxflow.inspect.inspection import inspect_model
+    from rlxflow.inspect.text import inspection_text
+
+    found = inspect_model(args.path, chosen_profile(args), args.recipe)
+    if args.json:
+        console.print_json(found.as_dict())
+    else:
+        print(inspection_text(found))
+    return OK

@@ -1,0 +1,88 @@
+"""Options that every command takes, and the model and profile they mean."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, NoReturn
+
+from rlxflow.cli import console
+from rlxflow.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from rlxflow.profile.model import CompileProfile
+    from rlxflow.runtime.model import Model
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are `InputError`s (R060)."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, code="RLX-R060", where=self.prog, hint=self._hint(message))
+
+    def _hint(self, message: str) -> str:
+        known = [
+            name for action in self._actions for name in (*action.option_strings, *(action.choices or ()))
+        ]
+        wrong = message.replace("'", " ").split("choose from")[0].split(":")[-1].split()
+        guesses = [nearest(word, known) for word in wrong if word not in known]
+        return next(filter(None, guesses), f"see `{self.prog} --help`")
+
+
+def add_common(parser: argparse.ArgumentParser, *, inherit: bool) -> None:
+    """The options of every command. They may stand before the command too, whose parser then inherits."""
+
+    def default(value: object) -> object:
+        return argparse.SUPPRESS if inherit else value
+
+    group = parser.add_argument_group("options of every command")
+    group.add_argument("--json", action="store_true", default=default(False), help="results as JSON")
+    group.add_argument(
+        "--quiet", "-q", action="store_true", default=default(False), help="no notes and no progress bar"
+    )
+    group.add_argument(
+        "--verbose", "-v", action="count", default=default(0), help="timings and reports; -vv: tracebacks"
+    )
+    group.add_argument(
+        "--profile",
+        dest="profile_name",
+        metavar="NAME|PATH",
+        default=default(None),
+        help="a preset or a *.rlx.toml file (default: exact)",
+    )
+    group.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        metavar="SECTION.KEY=VALUE",
+        default=default(None),
+        help="override one profile key; may be repeated",
+    )
+    group.add_argument(
+        "--recipe", metavar="NAME", default=default(None), help="use this recipe, whatever the config says"
+    )
+
+
+def chosen_profile(args: argparse.Namespace, name: str | None = None) -> CompileProfile | None:
+    """The profile that --profile (or `name`) and --set mean; None where neither is given."""
+    from rlxflow.profile import load_profile
+
+    wanted = name or args.profile_name
+    if wanted is None and not args.overrides:
+        return None
+    return load_profile(wanted or "exact", args.overrides or ())
+
+
+def load_model(args: argparse.Namespace) -> Model:
+    """The model at `args.path`. Says on stderr what its profile trades, and with -v what was loaded."""
+    from rlxflow.runtime.load import load
+
+    model = load(args.path, chosen_profile(args), args.recipe)
+    if not args.quiet:
+        for trade in model.profile.trades():
+            console.note(f"profile {model.profile.source or 'overrides'} trades: {trade}")
+    if args.verbose:
+        console.note(str(model.report))
+    return model

@@ -1,0 +1,60 @@
+"""What rlxflow knows: (name, one line) of every recipe, stage, op, preset and backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+
+Rows = list[tuple[str, str]]
+
+
+def recipes() -> Rows:
+    from rlxflow.flow.recipe import find_recipe, recipe_names
+
+    rows = []
+    for name in recipe_names():
+        recipe = find_recipe(name)
+        config = getattr(recipe, "config_class", type(recipe))
+        rows.append((name, _first_line(import_module(config.__module__))))
+    return rows
+
+
+def stages() -> Rows:
+    import rlxflow
+
+    names = [name for name in dir(rlxflow) if name.endswith("Stage") and name != "Stage"]
+    return [(name, _first_line(getattr(rlxflow, name))) for name in names]
+
+
+def ops() -> Rows:
+    import rlxflow.ops  # noqa: F401 (fills the table)
+    from rlxflow.ir.op import OPS
+
+    return [(name, f"{op.level}: {_first_line(op)}") for name, op in sorted(OPS.items())]
+
+
+def presets() -> Rows:
+    from rlxflow.profile import preset_names, preset_summary
+
+    return [(name, preset_summary(name)) for name in preset_names()]
+
+
+def backends() -> Rows:
+    from rlxflow.backends.reference.backend import ReferenceBackend
+
+    rows = [(ReferenceBackend.name, _first_line(ReferenceBackend))]
+    return rows + [(point.name, point.value) for point in entry_points(group="rlxflow.backends")]
+
+
+CATALOG: dict[str, Callable[[], Rows]] = {
+    "recipes": recipes,
+    "stages": stages,
+    "ops": ops,
+    "presets": presets,
+    "backends": backends,
+}
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().split("\n")[0]

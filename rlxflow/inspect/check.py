@@ -1,0 +1,112 @@
+"""Everything that is wrong with a model, part by part."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rlxflow.errors import RlxError, TokenizerError, printable
+from rlxflow.inspect.examine import Examination, examine
+from rlxflow.inspect.values import bad_values, bad_values_error
+from rlxflow.runtime.chat_template import render_chat
+from rlxflow.runtime.load import resident_bytes
+from rlxflow.runtime.progress import bar
+from rlxflow.weights.memory import check_memory
+from rlxflow.weights.source import WeightSource
+
+if TYPE_CHECKING:
+    from rlxflow.profile.model import CompileProfile
+    from rlxflow.runtime.tokenizer import Tokenizer
+
+_REFUSED = "RLX-T033"  # by the template's own words
+Status = Literal["ok", "failed", "absent", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One part of a model. "absent" is no fault; "skipped" needs a part that failed."""
+
+    part: str
+    status: Status
+    note: str = ""
+    error: RlxError | None = None
+
+
+def check_model(
+    path: str | os.PathLike[str],
+    profile: str | CompileProfile | None = None,
+    recipe: str | None = None,
+    *,
+    values: bool = False,
+    progress: bool | None = None,
+) -> tuple[Checked, ...]:
+    """Check files, config, pooling, flow, weights, memory, tokenizer and chat template; with `values`, the
+    numbers too, which reads everything.
+
+    Raises `WeightsError` where there is nothing at the path, or one file that cannot be opened.
+    """
+    e = examine(path, profile, recipe)
+    tokenizer = e.attempt("tokenizer", lambda: _tokenizer(e))
+    template = e.attempt("chat template", lambda: _chat_template(e, tokenizer))
+    built, source = e.built, e.source
+    if built is not None:
+        e.attempt("memory", lambda: check_memory(resident_bytes(built.graph)))
+    if values and source is not None:
+        e.attempt("values", lambda: _check_values(source, printable(e.path), progress))
+    parts = [
+        _part(e, "files", source),
+        _part(e, "config", e.config, e.recipe.model_type if e.recipe else ""),
+        _part(e, "pooling", e.embedding, e.embedding.pooling if e.embedding else "", optional=True),
+        _part(e, "flow", e.flow, f"{len(e.flow.stages)} stages" if e.flow else ""),
+        _part(e, "profile", built, built.profile.source if built else ""),
+        _part(e, "weights", built, f"{built.report.found} tensors" if built else ""),
+        _part(e, "memory", built),
+        _part(e, "tokenizer", tokenizer, _tokens(tokenizer), optional=True),
+        _part(e, "chat template", template, optional=True),
+    ]
+    return tuple(parts) if not values else (*parts, _part(e, "values", source))
+
+
+def _part(e: Examination, part: str, value: object, note: str = "", *, optional: bool = False) -> Checked:
+    if part in e.errors:
+        return Checked(part, "failed", "", e.errors[part])
+    if value is not None:
+        return Checked(part, "ok", note)
+    return Checked(part, "absent" if optional else "skipped")
+
+
+def _tokenizer(e: Examination) -> Tokenizer | None:
+    """The tokenizer, each of whose ids has a row of the model's embedding."""
+    tokenizer = e.files.tokenizer
+    rows = getattr(e.config, "vocab_size", None)
+    if tokenizer is not None and rows is not None:
+        tokenizer.check_rows(rows)
+    return tokenizer
+
+
+def _tokens(tokenizer: Tokenizer | None) -> str:
+    return "" if tokenizer is None else f"{tokenizer.vocab_size:,} tokens"
+
+
+def _chat_template(e: Examination, tokenizer: Tokenizer | None) -> str | None:
+    """The template, tried on one message; that it wants other messages is no fault."""
+    template = e.files.chat_template
+    if template is None:
+        return None
+    bos, eos = (tokenizer.special.bos, tokenizer.special.eos) if tokenizer else (None, None)
+    message = {"role": "user", "content": "Hello"}
+    try:
+        render_chat(template, [message], bos_token=bos or "", eos_token=eos or "")
+    except TokenizerError as error:
+        if error.code != _REFUSED:
+            raise
+    return template
+
+
+def _check_values(source: WeightSource, where: str, progress: bool | None) -> None:
+    total = sum(source.info(key).nbytes for key in source.keys())  # noqa: SIM118 (a source is no mapping)
+    with bar(total, "reading", progress, unit="B") as advance:
+        found = list(bad_values(source, advance))
+    if found:
+        raise bad_values_error(found, where)

@@ -1,0 +1,188 @@
+"""What lies at a path, each part opened when it is first asked for.
+
+`load` opens everything or raises; here one bad part does not hide the others, and a large tokenizer is
+not built to look at weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rlxflow.errors import ConfigError, UnsupportedFile, printable
+from rlxflow.runtime.embedding_settings import EmbeddingSettings, read_embedding_settings
+from rlxflow.weights.directory import open_weights
+from rlxflow.weights.gguf import GgufFile
+from rlxflow.weights.json_file import read_json
+from rlxflow.weights.names import GGUF_NAMES, GgufModel
+from rlxflow.weights.source import WeightSource
+
+if TYPE_CHECKING:
+    from rlxflow.runtime.tokenizer import Tokenizer
+
+
+class ModelFiles(Protocol):
+    """The parts of a model; reading one may raise an `RlxError`, an absent one is None.
+
+    `source` has the tensors under the names that recipes use, or under the file's own where the
+    architecture is not known; `where` is the place of the config.
+    """
+
+    path: Path
+    where: str
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+    @property
+    def source(self) -> WeightSource: ...
+    @property
+    def embedding(self) -> EmbeddingSettings | None: ...
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def chat_template(self) -> str | None: ...
+    @property
+    def tokenizer_note(self) -> str:
+        """What the tokenizer is, told without building it; empty where there is none."""
+        ...
+
+
+def model_files(path: Path) -> ModelFiles:
+    """The files at an existing path. Raises `WeightsError` for a file that cannot be opened."""
+    if path.is_dir():
+        ggufs = sorted(path.glob("*.gguf"))
+        only_gguf = len(ggufs) == 1 and not (path / "config.json").exists()
+        return GgufModelFiles(open_weights(ggufs[0])) if only_gguf else DirectoryFiles(path)
+    source = open_weights(path)
+    return GgufModelFiles(source) if isinstance(source, GgufFile) else WeightsOnly(path, source)
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """The object in a config.json; raises `ConfigError` (C024)."""
+    content = read_json(path, what="config", error=ConfigError, code="RLX-C024")
+    if not isinstance(content, dict):
+        message, hint = "the config is not an object", "download it again"
+        raise ConfigError(message, code="RLX-C024", where=printable(path), hint=hint)
+    return content
+
+
+class DirectoryFiles:
+    """A Hugging Face directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.where = printable(path / "config.json")
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        return read_config(self.path / "config.json")
+
+    @cached_property
+    def source(self) -> WeightSource:
+        return open_weights(self.path)
+
+    @cached_property
+    def embedding(self) -> EmbeddingSettings | None:
+        return read_embedding_settings(self.path)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        from rlxflow.runtime.tokenizer import Tokenizer
+
+        path = self.path / "tokenizer.json"
+        return Tokenizer.from_file(path) if path.exists() else None
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        from rlxflow.runtime.chat_template import find_chat_template
+
+        return find_chat_template(self.path)
+
+    @property
+    def tokenizer_note(self) -> str:
+        return "tokenizer.json" if (self.path / "tokenizer.json").exists() else ""
+
+
+class GgufModelFiles:
+    """A GGUF file, which holds everything."""
+
+    def __init__(self, source: WeightSource) -> None:
+        assert isinstance(source, GgufFile)
+        self.file = source
+        self.path = source.path
+        self.where = printable(source.path)
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        from rlxflow.weights.gguf_config import gguf_config
+
+        return gguf_config(self.file)
+
+    @cached_property
+    def source(self) -> WeightSource:
+        try:
+            config = self.config
+        except ConfigError:  # reported where the config is asked for
+            return self.file
+        heads = config["num_attention_heads"]
+        names = GGUF_NAMES[config["model_type"]]
+        return GgufModel(self.file, names, heads, config.get("num_key_value_heads", heads))
+
+    @cached_property
+    def embedding(self) -> EmbeddingSettings | None:
+        from rlxflow.weights.gguf_config import gguf_pooling
+
+        if self.config["model_type"] != "bert":
+            return None
+        pooling = gguf_pooling(self.file)
+        if pooling == "mean":
+            return EmbeddingSettings("mean")
+        if pooling == "cls":
+            return EmbeddingSettings("cls")
+        if pooling is None:
+            return None
+        hint = "supported: mean or cls"
+        raise ConfigError(f"pooling {pooling!r}", code="RLX-C021", where=self.where, hint=hint)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        from rlxflow.runtime.gguf_tokenizer import tokenizer_from_gguf
+
+        return tokenizer_from_gguf(self.file.metadata, self.where) if self.tokenizer_note else None
+
+    @property
+    def chat_template(self) -> str | None:
+        template = self.file.metadata.get("tokenizer.chat_template")
+        return template if isinstance(template, str) else None
+
+    @property
+    def tokenizer_note(self) -> str:
+        kind = self.file.metadata.get("tokenizer.ggml.model")
+        tokens = self.file.metadata.get("tokenizer.ggml.tokens")
+        count = f", {len(tokens):,} tokens" if isinstance(tokens, list) else ""
+        return "" if kind is None else f"{printable(kind, 40)} in the GGUF file{count}"
+
+
+class WeightsOnly:
+    """A safetensors file or a shard index by itself: tensors without a model around them."""
+
+    embedding = None
+    tokenizer = None
+    chat_template = None
+    tokenizer_note = ""
+
+    def __init__(self, path: Path, source: WeightSource) -> None:
+        self.path = path
+        self.where = printable(path)
+        self.source = source
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        raise UnsupportedFile(
+            f"{printable(self.path.name)} is not a model by itself",
+            code="RLX-W005",
+            where=self.where,
+            hint="point at the directory that holds config.json",
+        )
