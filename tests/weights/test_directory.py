@@ -287,6 +287,20 @@ def other_repo_in_cache(d: Path) -> None:
     (d / "model.safetensors").symlink_to(d.parent / "models--evil" / "blobs" / "feed")
 
 
+def like_a_snapshot(repo: str, folder: str) -> Callable[[Path], None]:
+    """The model directory is a link to `repo/folder/rev`, whose file leads to `repo/blobs`."""
+
+    def make(d: Path) -> None:
+        real = d.parent / repo / folder / "rev"
+        save(d.parent / repo / "blobs" / "feed", "a")
+        real.mkdir(parents=True)
+        (real / "model.safetensors").symlink_to("../../blobs/feed")
+        d.rmdir()
+        d.symlink_to(real)
+
+    return make
+
+
 def same_tensor_twice(d: Path) -> None:
     save(sharded(d) / TWO, "a", "ccc")
 
@@ -367,6 +381,8 @@ CASES: dict[str, tuple[Callable[[Path], None], type[WeightsError], str, str]] = 
     "I4-file-with-odd-name": (only("x\n.safetensors"), PathEscape, "W028", ESCAPE),
     "I4-linked-folder": (escape_through_a_folder, PathEscape, "W028", "copy the file"),
     "I4-not-a-snapshot": (other_repo_in_cache, PathEscape, "W028", "copy the file"),
+    "I4-repo-of-another-name": (like_a_snapshot("m", "snapshots"), PathEscape, "W028", "copy the file"),
+    "I4-folder-of-another-name": (like_a_snapshot("models--m", "x"), PathEscape, "W028", "copy the file"),
     "I5-absolute": (file_named("/etc/passwd"), PathEscape, "W028", ESCAPE),
     "I5-parent": (file_named("../other/model.safetensors"), PathEscape, "W028", ESCAPE),
     "I5-parent-inside": (file_named("sub/../" + ONE), PathEscape, "W028", ESCAPE),

@@ -112,7 +112,7 @@ CASES = {
     ),
     "S10-size-too-large": (s.one(shape=[3]), CorruptFile, "W016", DAMAGED),
     "S10-size-too-small": (s.one(shape=[1]), CorruptFile, "W016", DAMAGED),
-    "S10-half-byte": (s.one(dtype="F4", shape=[3], data_offsets=[0, 2]), CorruptFile, "W016", DAMAGED),
+    "S10-half-byte": (s.one(b"x", dtype="F4", shape=[3], data_offsets=[0, 1]), CorruptFile, "W016", DAMAGED),
     "S10-product-overflow": (s.one(shape=[2**40, 2**40]), UnsupportedFile, "W019", "2**48"),
     "S10-product-wraps-to-2": (s.one(shape=[2**63 + 1, 2]), UnsupportedFile, "W019", "2**48"),
     "S10-huge-beside-0": (s.one(shape=[0, 2**60], data_offsets=[0, 0]), UnsupportedFile, "W019", "2**48"),
@@ -189,6 +189,16 @@ def test_s3_soft_cap_can_be_raised(tmp_path: Path) -> None:
     assert caught.value.code == "RLX-W012"
     assert f"max_header_bytes={len(HEADER) + 5000}" in caught.value.hint
     assert list(SafetensorsFile(path, max_header_bytes=6000).keys()) == ["a"]
+
+
+def test_s3_the_formats_own_cap_stays(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.write((100_000_001).to_bytes(8, "little") + b"{")
+        file.truncate(101_000_000)  # sparse
+    with pytest.raises(CorruptFile) as caught:
+        SafetensorsFile(path, max_header_bytes=1 << 40)
+    assert caught.value.code == "RLX-W012" and "format's" in caught.value.message
 
 
 def test_s7_unknown_fields_are_noted(tmp_path: Path) -> None:

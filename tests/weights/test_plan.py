@@ -212,7 +212,7 @@ def test_a_tie_stored_once_needs_no_comparison() -> None:
 
 def test_tied_in_another_dtype_is_another_tensor() -> None:
     specs = [WeightSpec("e", (2,)), WeightSpec("h", (2,), tied_to="e")]
-    source = MapWeights({"e": np.zeros(2, "f4"), "h": np.zeros(2, "f2")})
+    source = MapWeights({"e": np.zeros(2, "f4"), "h": np.zeros(2, "i4")})
     with pytest.raises(WeightsError, match="two tensors are stored"):
         plan_weights(specs, source).check_ties(source)
 
@@ -398,6 +398,11 @@ def test_layers_left_out_are_named_though_nothing_is_missing() -> None:
 def test_no_cause_is_invented() -> None:
     with pytest.raises(MissingTensor) as caught:
         plan_weights(decoder(), stored(decoder(), but("model.norm.weight")))
+    assert "likely" not in text_of(caught.value)
+    wanted = [WeightSpec(f"part{i}.w{i}", (1,)) for i in range(10)]
+    few = Headers({f"x.part{i}.w{i}": (1,) for i in range(3)} | {f"part{i}.w{i}": (1,) for i in (8, 9)})
+    with pytest.raises(MissingTensor) as caught:
+        plan_weights(wanted, few)  # three of eight missing keys have a prefix: too few to say so
     assert "likely" not in text_of(caught.value)
 
 

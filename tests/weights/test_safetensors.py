@@ -96,6 +96,8 @@ def test_s10_scalars_empty_tensors_and_any_order(tmp_path: Path) -> None:
     assert list(file.keys()) == list(tensors)
     assert [file.read(k).tolist() for k in tensors] == [[3, 4], [], 2, [0, 1]]
     assert file.read("empty").shape == (0, 3)
+    offset = int(file.info("last").where.removeprefix(f"{path}:"))
+    assert path.read_bytes()[offset : offset + 8] == np.array([3, 4], "<f4").tobytes()
 
 
 def test_s5_padding_after_the_header_is_legal(tmp_path: Path) -> None:
