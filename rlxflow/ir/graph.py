@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,6 +53,13 @@ class Graph:
             for value in dict.fromkeys(node.inputs):
                 found.setdefault(value, []).append(node)
         return {value: tuple(nodes) for value, nodes in found.items()}
+
+    @cached_property
+    def use_counts(self) -> Mapping[Value, int]:
+        """Value → how often it is read, counting each operand, each output and each state."""
+        states = [v for s in self.states for v in (s.before, s.after)]
+        operands = [v for node in self.nodes for v in node.inputs]
+        return Counter([*operands, *self.outputs.values(), *states])
 
     @cached_property
     def digest(self) -> str:

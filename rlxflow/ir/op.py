@@ -22,7 +22,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from rlxflow.errors import GraphError, PluginError, RlxError, nearest, printable
 from rlxflow.ir.attrs import AttrSpec
@@ -69,6 +80,7 @@ class Op(Generic[P, R]):
         self.reference_fn: Callable[..., Any] | None = None
         self.decompose_fn: Callable[..., Any] | None = None
         self.rows_fn: Callable[..., int] | None = None
+        self.validity: str | None = None
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -178,6 +190,14 @@ class Op(Generic[P, R]):
         """
         self.rows_fn = fn
         return fn
+
+    def ignores_invalid(self, operand: str) -> None:
+        """State that the op mixes tokens, but only those that `operand` calls valid.
+
+        The operand is a mask [B, S] (non-zero = valid) or a count [B] (the first tokens are valid). A backend
+        may then leave invalid tokens out altogether.
+        """
+        self.validity = operand
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

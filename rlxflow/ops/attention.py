@@ -170,3 +170,5 @@ def _attend(
 
 attention.rows(lambda q, k, v, mask, bias, **_: 1)
 cached_attention.rows(lambda q, keys, values, past_len, new_len, **_: 1)
+attention.ignores_invalid("mask")
+cached_attention.ignores_invalid("new_len")

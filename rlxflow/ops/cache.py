@@ -52,3 +52,4 @@ def _cache_append(cache: Array, new: Array, past_len: Array, new_len: Array) -> 
 
 
 cache_append.rows(lambda cache, new, past_len, new_len: 1)
+cache_append.ignores_invalid("new_len")

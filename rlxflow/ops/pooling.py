@@ -29,3 +29,4 @@ def _mean_pool(x: Array, mask: Array) -> Array:
 
 
 mean_pool.rows(lambda x, mask: 1)
+mean_pool.ignores_invalid("mask")

@@ -9,7 +9,7 @@ import numpy as np
 from rlxflow.backends.base import CacheState
 from rlxflow.backends.inputs import checked_caches, checked_inputs
 from rlxflow.backends.reference.program import Program
-from rlxflow.backends.reference.rows import cut, token_spans
+from rlxflow.backends.rows import cut, token_spans
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import InputError, nearest
 from rlxflow.ir.dims import bind_shape

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlxflow.backends.reference.rows import batch_independent, validity_inputs
+from rlxflow.backends.rows import batch_independent, validity_inputs
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import BackendError
 from rlxflow.ir.attrs import bind_attrs

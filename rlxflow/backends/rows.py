@@ -14,10 +14,6 @@ from rlxflow.ir.values import Node, Value
 
 BATCH, TOKENS = dim("B"), dim("S")
 
-# Ops that mix tokens and ignore invalid ones: the operand that tells which are valid.
-_MASKED = {"attention": 3, "mean_pool": 1}
-_COUNTED = {"cached_attention": 4, "cache_append": 3}
-
 
 def batch_independent(graph: Graph) -> bool:
     """True when row b of every output depends only on row b of the inputs and states.
@@ -61,10 +57,9 @@ def validity_inputs(graph: Graph) -> tuple[str, ...]:
         if not reads:
             continue
         dependent.update(node.outputs)
-        at = {**_MASKED, **_COUNTED}.get(node.op.name)
-        if at is not None:
-            source = node.operands[at]
-            if source not in by_value or (node.op.name in _MASKED and source.shape != (BATCH, TOKENS)):
+        if node.op.validity is not None:
+            source = node.operands[node.op.operand_names.index(node.op.validity)]
+            if source not in by_value or source.shape not in ((BATCH, TOKENS), (BATCH,)):
                 return ()
             found[by_value[source]] = None
         elif any(_mentions(v.shape, "S") for v in reads) and not _token_wise(node):
