@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,7 +36,9 @@ class BuiltModel:
 
     @property
     def report(self) -> LoadReport:
-        return self.plan.report
+        """What was found in the files, and which stored dtypes are computed with as f32."""
+        stored = Counter(v.dtype for v in self.graph.params.values())
+        return self.plan.report.with_cast({(t.name, "f32"): n for t, n in stored.items() if t.is_float})
 
     @property
     def weights(self) -> WeightSource:
