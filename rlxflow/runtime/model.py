@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rlxflow.runtime.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A built flow with what surrounds it.
 
@@ -42,6 +42,9 @@ class Model:
     tokenizer: Tokenizer | None = None
     embedding: EmbeddingSettings | None = None
     chat_template: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {self.flow.name}, {self.report.params:,} parameters>"
 
     @property
     def flow(self) -> ModelFlow:

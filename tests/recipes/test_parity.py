@@ -9,8 +9,9 @@ import goldens
 import ml_dtypes
 import numpy as np
 import pytest
-import rlxflow
 from model_files import model_inputs, run, write_golden, write_model
+
+import rlxflow
 
 TOLERANCE = 1e-5
 CASES = [
@@ -114,7 +115,9 @@ def test_bert_with_prefix_and_old_norm_names(tmp_path: Path) -> None:
     golden = goldens.hf_case("bert", "plain")
     old = {
         "bert."
-        + key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        + key.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): value
         for key, value in golden.weights.items()
     }
     assert sum("gamma" in key for key in old) == 5
