@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from rlxflow import (
@@ -9,8 +10,8 @@ from rlxflow import (
     Qwen3DecoderSpec,
     Qwen3DecoderStage,
     Recipe,
-    RopeTablesStage,
     WindowedDecoderConfig,
+    decoder_flow,
 )
 
 
@@ -26,33 +27,10 @@ def flow(config: Qwen2Config) -> ModelFlow:
     """input_ids [B, S] → logits [B, S, V] and last_logits [B, V]."""
 
     def layer(i: int) -> Qwen3DecoderStage:
-        return Qwen3DecoderStage(
-            Qwen3DecoderSpec(
-                f"model.layers.{i}",
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_heads=config.num_attention_heads,
-                num_kv_heads=config.num_kv_heads,
-                head_dim=config.head_size,
-                eps=config.rms_norm_eps,
-                qk_norm=False,
-                qkv_bias=True,
-                activation=config.activation,
-                window=config.window(i),
-            )
-        )
+        spec = Qwen3DecoderSpec.hf(f"model.layers.{i}", config)
+        return Qwen3DecoderStage(replace(spec, qk_norm=False, qkv_bias=True, window=config.window(i)))
 
-    rope = config.rope
-    return (
-        ModelFlow("qwen2")
-        .decoder_inputs()
-        .token_embed(config.vocab_size, config.hidden_size)
-        .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling))
-        .repeat_layers(config.num_hidden_layers, layer)
-        .final_norm(config.rms_norm_eps, config.hidden_size)
-        .output("last_hidden_state")
-        .lm_head(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
-    )
+    return decoder_flow("qwen2", config, layer)
 
 
 RECIPE = Recipe("qwen2", Qwen2Config, flow, unused=("*.rotary_emb.inv_freq",))

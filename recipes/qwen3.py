@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from rlxflow import (
@@ -9,9 +10,9 @@ from rlxflow import (
     Qwen3DecoderSpec,
     Qwen3DecoderStage,
     Recipe,
-    RopeTablesStage,
     Size,
     WindowedDecoderConfig,
+    decoder_flow,
 )
 
 
@@ -28,33 +29,14 @@ def flow(config: Qwen3Config) -> ModelFlow:
     """input_ids [B, S] → logits [B, S, V] and last_logits [B, V]."""
 
     def layer(i: int) -> Qwen3DecoderStage:
+        spec = Qwen3DecoderSpec.hf(f"model.layers.{i}", config)
         return Qwen3DecoderStage(
-            Qwen3DecoderSpec(
-                f"model.layers.{i}",
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_heads=config.num_attention_heads,
-                num_kv_heads=config.num_kv_heads,
-                head_dim=config.head_size,
-                eps=config.rms_norm_eps,
-                qkv_bias=config.attention_bias,
-                out_bias=config.attention_bias,
-                activation=config.activation,
-                window=config.window(i),
+            replace(
+                spec, qkv_bias=config.attention_bias, out_bias=config.attention_bias, window=config.window(i)
             )
         )
 
-    rope = config.rope
-    return (
-        ModelFlow("qwen3")
-        .decoder_inputs()
-        .token_embed(config.vocab_size, config.hidden_size)
-        .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling))
-        .repeat_layers(config.num_hidden_layers, layer)
-        .final_norm(config.rms_norm_eps, config.hidden_size)
-        .output("last_hidden_state")
-        .lm_head(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
-    )
+    return decoder_flow("qwen3", config, layer)
 
 
 RECIPE = Recipe("qwen3", Qwen3Config, flow, unused=("*.rotary_emb.inv_freq",))

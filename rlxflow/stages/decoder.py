@@ -10,6 +10,7 @@ sees follows from the lengths past_len and new_len.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
@@ -22,6 +23,9 @@ from rlxflow.ops.rope import rope
 from rlxflow.ops.shape import reshape
 from rlxflow.stages.ffn import GatedMlpStage
 from rlxflow.weights.plan import WeightSpec
+
+if TYPE_CHECKING:
+    from rlxflow.flow.decoder_config import DecoderConfig
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,20 @@ class DecoderLayerSpec:
     scale: float | None = None
     interleaved_rope: bool = False
     rope_table: str = "rope"
+
+    @classmethod
+    def hf(cls, layer_prefix: str, config: DecoderConfig) -> Self:
+        """A layer with the sizes of a config; change switches with `dataclasses.replace`."""
+        return cls(
+            layer_prefix,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_size,
+            eps=config.rms_norm_eps,
+            activation=config.activation,
+        )
 
 
 @dataclass(frozen=True)

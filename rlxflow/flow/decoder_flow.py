@@ -1,0 +1,32 @@
+"""The flow that Llama, Qwen and their kin share around their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rlxflow.flow.flow import ModelFlow
+from rlxflow.flow.stage import Stage
+
+if TYPE_CHECKING:
+    from rlxflow.flow.decoder_config import DecoderConfig
+
+
+def decoder_flow(name: str, config: DecoderConfig, layer: Callable[[int], Stage]) -> ModelFlow:
+    """input_ids [B, S] → last_hidden_state [B, S, H], logits [B, S, V] and last_logits [B, V].
+
+    Embedding, rope tables, `layer(0)` … `layer(num_hidden_layers − 1)`, final RMSNorm, head, under HF's keys.
+    """
+    from rlxflow.stages.rope import RopeTablesStage
+
+    rope = config.rope
+    return (
+        ModelFlow(name)
+        .decoder_inputs()
+        .token_embed(config.vocab_size, config.hidden_size)
+        .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling))
+        .repeat_layers(config.num_hidden_layers, layer)
+        .final_norm(config.rms_norm_eps, config.hidden_size)
+        .output("last_hidden_state")
+        .lm_head(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
+    )
