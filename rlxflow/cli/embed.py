@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
 from rlxflow.cli.options import load_model
-from rlxflow.errors import InputError, printable
+from rlxflow.errors import InputError, RlxError, printable
 
 if TYPE_CHECKING:
     from rlxflow.dtypes import Array
@@ -100,25 +100,30 @@ def _similarity_text(texts: list[str], cosines: Array) -> str:
     """The matrix with numbered columns; each row ends with its text."""
     lines = ["      " + "".join(f"{i + 1:>8}" for i in range(len(texts)))]
     for i, (text, row) in enumerate(zip(texts, cosines, strict=True)):
-        lines.append(
-            f"{i + 1:>6}" + "".join(f"{cosine:>8.4f}" for cosine in row) + f"  {printable(text, 60)}"
-        )
+        numbers = "".join(f"{cosine:>8.4f}" for cosine in row)
+        lines.append(f"{i + 1:>6}{numbers}  {printable(text, 60)}")
     return "\n".join(lines)
 
 
 def _save(path: str, vectors: Array) -> None:
     """Write a .npy file, whole or not at all."""
-    import tempfile
+    import os
     from pathlib import Path
 
     import numpy as np
 
     target = Path(path)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
         try:
-            np.save(file, vectors, allow_pickle=False)
-            file.close()
-            Path(file.name).replace(target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+            with unfinished.open("xb") as file:
+                np.save(file, vectors, allow_pickle=False)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL, or no name at all
+        why = printable(getattr(error, "strerror", None) or error)
+        hint = "name a file in a folder that you may write to"
+        raise RlxError(
+            f"cannot write the file: {why}", code="RLX-R061", where=printable(path), hint=hint
+        ) from error

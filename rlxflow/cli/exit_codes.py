@@ -25,6 +25,7 @@ _UNSUPPORTED_CODES = frozenset(
         *("RLX-T020", "RLX-T030", "RLX-T040", "RLX-R020", "RLX-R021"),
     ]
 )
+_WRONG_INPUT = frozenset(["RLX-T010", "RLX-T011", "RLX-T012", "RLX-T036"])  # texts and ids of the caller
 _FAILURES = frozenset(["RLX-W036", "RLX-W038"])  # no memory, no room to write: the files are sound
 
 
@@ -34,7 +35,7 @@ def exit_code(error: RlxError) -> int:
         return UNSUPPORTED
     if error.code in _FAILURES:
         return FAILURE
-    if isinstance(error, ProfileError | InputError):
+    if isinstance(error, ProfileError | InputError) or error.code in _WRONG_INPUT:
         return USAGE
     if isinstance(error, WeightsError | ConfigError | TokenizerError):
         return BAD_FILES

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from rlxflow import __version__
 from rlxflow.cli import console
-from rlxflow.cli.exit_codes import INTERRUPTED, exit_code
+from rlxflow.cli.exit_codes import INTERRUPTED, USAGE, exit_code
 from rlxflow.cli.options import Parser, add_common
 from rlxflow.errors import RlxError
 
@@ -50,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str], args: argparse.Namespace) -> int:
     try:
-        _top_parser().parse_args(arguments, args)
+        top = _top_parser()
+        if not arguments:
+            top.print_help(sys.stderr)
+            return USAGE
+        top.parse_args(arguments, args)
         command = import_module(f"rlxflow.cli.{args.command}")
         parser = Parser(prog=f"rlxflow {args.command}", description=command.__doc__)
         command.add_arguments(parser)
@@ -74,7 +78,7 @@ def _top_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rlxflow {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help=argparse.SUPPRESS)
     add_common(parser, inherit=False)
     return parser
 

@@ -6,6 +6,7 @@ not built to look at weights.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rlxflow.errors import ConfigError, UnsupportedFile, printable
 from rlxflow.runtime.embedding_settings import EmbeddingSettings, read_embedding_settings
-from rlxflow.weights.directory import open_weights
+from rlxflow.weights.directory import open_directory, open_weights
 from rlxflow.weights.gguf import GgufFile
 from rlxflow.weights.json_file import read_json
 from rlxflow.weights.names import GGUF_NAMES, GgufModel
@@ -53,7 +54,7 @@ def model_files(path: Path) -> ModelFiles:
     """The files at an existing path. Raises `WeightsError` for a file that cannot be opened."""
     if path.is_dir():
         ggufs = sorted(path.glob("*.gguf"))
-        only_gguf = len(ggufs) == 1 and not (path / "config.json").exists()
+        only_gguf = len(ggufs) == 1 and not os.path.lexists(path / "config.json")
         return GgufModelFiles(open_weights(ggufs[0])) if only_gguf else DirectoryFiles(path)
     source = open_weights(path)
     return GgufModelFiles(source) if isinstance(source, GgufFile) else WeightsOnly(path, source)
@@ -77,11 +78,24 @@ class DirectoryFiles:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        return read_config(self.path / "config.json")
+        path = self.path / "config.json"
+        if os.path.lexists(path):
+            return read_config(path)
+        ggufs = any(self.path.glob("*.gguf"))
+        hint = "name one of the .gguf files" if ggufs else "point at the directory that holds config.json"
+        where = printable(self.path)
+        raise ConfigError("the directory has no config.json", code="RLX-C022", where=where, hint=hint)
 
     @cached_property
     def source(self) -> WeightSource:
-        return open_weights(self.path)
+        source = open_directory(self.path)
+        try:
+            own_code = self.config.get("auto_map")
+        except ConfigError:  # reported where the config is asked for
+            own_code = None
+        if own_code:
+            source.notes += ("config.json names Python code of its own (auto_map); rlxflow never runs it",)
+        return source
 
     @cached_property
     def embedding(self) -> EmbeddingSettings | None:
@@ -92,7 +106,7 @@ class DirectoryFiles:
         from rlxflow.runtime.tokenizer import Tokenizer
 
         path = self.path / "tokenizer.json"
-        return Tokenizer.from_file(path) if path.exists() else None
+        return Tokenizer.from_file(path) if os.path.lexists(path) else None
 
     @cached_property
     def chat_template(self) -> str | None:
@@ -102,7 +116,7 @@ class DirectoryFiles:
 
     @property
     def tokenizer_note(self) -> str:
-        return "tokenizer.json" if (self.path / "tokenizer.json").exists() else ""
+        return "tokenizer.json" if os.path.lexists(self.path / "tokenizer.json") else ""
 
 
 class GgufModelFiles:
@@ -184,5 +198,5 @@ class WeightsOnly:
             f"{printable(self.path.name)} is not a model by itself",
             code="RLX-W005",
             where=self.where,
-            hint="point at the directory that holds config.json",
+            hint="point at the directory with config.json and the weights",
         )
