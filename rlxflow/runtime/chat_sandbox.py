@@ -43,7 +43,7 @@ class TemplateRefusal(TemplateError):
 
 
 class _Generator(CodeGenerator):
-    """Writes code that measures `~` and literals; both are plain Python in Jinja's own."""
+    """Writes code that measures `~`, literals and slices; they are plain Python in Jinja's own."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.concat((")
@@ -52,20 +52,28 @@ class _Generator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if isinstance(node.arg, nodes.Slice):
+            self._wrapped("counted", super().visit_Getitem, node, frame)
+        else:
+            super().visit_Getitem(node, frame)
+
     def visit_List(self, node: nodes.List, frame: Frame) -> None:
-        self._measured(super().visit_List, node, frame)
+        self._wrapped("measured", super().visit_List, node, frame)
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        self._measured(super().visit_Dict, node, frame)
+        self._wrapped("measured", super().visit_Dict, node, frame)
 
     def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
         if node.ctx == "load":
-            self._measured(super().visit_Tuple, node, frame)
+            self._wrapped("measured", super().visit_Tuple, node, frame)
         else:
             super().visit_Tuple(node, frame)
 
-    def _measured(self, visit: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame) -> None:
-        self.write("environment.measured(")
+    def _wrapped(
+        self, name: str, visit: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame
+    ) -> None:
+        self.write(f"environment.{name}(")
         visit(node, frame)
         self.write(")")
 
@@ -113,6 +121,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.budget = budget
         for name in _LAYOUT_FILTERS:
             del self.filters[name]
+        for name in self.filters:
+            self.filters[name] = self._counting(self.filters[name])
         for name in _TEXT_FILTERS:
             self.filters[name] = self._spending(self.filters[name])
         for name in ("join", "replace", "indent", "format", "round", "sum"):
@@ -128,8 +138,14 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         }
 
     def measured(self, value: Any) -> Any:
-        """`value`, once its size is spent."""
+        """`value`, once the size of all in it is spent."""
         self.budget.spend(self.budget.size(value))
+        return value
+
+    def counted(self, value: Any) -> Any:
+        """`value`, once the number of its own characters or items is spent."""
+        if isinstance(value, str | list | tuple | dict):
+            self.budget.spend(len(value))
         return value
 
     def concat(self, parts: Iterable[Any]) -> str:
@@ -178,7 +194,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(method, "__self__", None)
         if isinstance(owner, str):
             args = __self._check_method(method.__name__, owner, args, kwargs)
-        return super().call(__context, __obj, *args, **kwargs)
+        return __self.counted(super().call(__context, __obj, *args, **kwargs))
 
     def _check_method(
         self, name: str, text: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -193,8 +209,15 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.budget.spend(len(text))
         return args
 
-    def _spending(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _counting(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)  # keeps Jinja's mark of what is passed first
+        def count(*args: Any, **kwargs: Any) -> Any:
+            return self.counted(function(*args, **kwargs))
+
+        return count
+
+    def _spending(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
         def spend(*args: Any, **kwargs: Any) -> Any:
             for arg in chain(args, kwargs.values()):
                 self.measured(arg)
@@ -263,14 +286,18 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             raise LimitExceeded("a width of 1,000 or more")
 
 
-def render(environment: ChatEnvironment, template: str, variables: dict[str, Any]) -> str:
-    """The template's output, of at most 4 Mi characters."""
+def render(template: str, variables: dict[str, Any]) -> str:
+    """The template's output, of at most 4 Mi characters. Raises `LimitExceeded` and whatever Jinja does."""
+    budget = Budget()
+    # Compiling takes time linear in the template, and what it computes is spent too, so it goes unwatched.
+    compiled = ChatEnvironment(budget).from_string(template)
     parts, length = [], 0
-    for part in environment.from_string(template).generate(variables):
-        length += len(part)
-        if length > MAX_OUTPUT:
-            raise LimitExceeded(f"writing more than {MAX_OUTPUT:,} characters")
-        parts.append(part)
+    with budget:
+        for part in compiled.generate(variables):
+            length += len(part)
+            if length > MAX_OUTPUT:
+                raise LimitExceeded(f"writing more than {MAX_OUTPUT:,} characters")
+            parts.append(part)
     return "".join(parts)
 
 

@@ -11,7 +11,7 @@ from rlxflow.runtime.chat_messages import plain_messages, plain_tools
 from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.json_file import read_json
 
-MAX_TEMPLATE = 256 << 10
+MAX_TEMPLATE = 128 << 10
 _PLAIN = "give the prompt as a plain string"
 
 
@@ -57,7 +57,7 @@ def render_chat(
         )
     if not isinstance(template, str) or len(template) > MAX_TEMPLATE:
         _malformed(f"is not text of at most {MAX_TEMPLATE:,} characters", "chat template")
-    variables = {
+    variables: dict[str, Any] = {
         "messages": plain_messages(messages, template),
         "tools": plain_tools(tools),
         "documents": None,
@@ -71,14 +71,11 @@ def render_chat(
 def _render(template: str, variables: dict[str, Any]) -> str:
     from jinja2.exceptions import SecurityError, TemplateSyntaxError
 
-    from rlxflow.runtime.chat_limits import Budget, LimitExceeded
-    from rlxflow.runtime.chat_sandbox import ChatEnvironment, TemplateRefusal, render
+    from rlxflow.runtime.chat_limits import LimitExceeded
+    from rlxflow.runtime.chat_sandbox import TemplateRefusal, render
 
-    budget = Budget()
-    environment = ChatEnvironment(budget)
     try:
-        with budget:
-            return render(environment, template, variables)
+        return render(template, variables)
     except LimitExceeded as error:
         _fail("T034", f"was stopped at {error}", f"the template is not sound; {_PLAIN}", error)
     except (RecursionError, MemoryError) as error:

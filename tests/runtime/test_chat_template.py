@@ -196,6 +196,12 @@ TEMPLATES: dict[str, tuple[Any, str]] = {
         "T034",
     ),
     "output": ("{% for i in range(999) %}{{ 'x' * 9999 }}{% endfor %}", "T034 writing more than 4,194,304"),
+    "slices-kept": ("{% set a = 'x' * 4000000 %}{{ [" + "a[1:]," * 500 + "] | length }}", "T034 making more"),
+    "lists-kept": ("{{ [" + "range(99999) | list," * 900 + "] | length }}", "T034"),
+    "copies-kept": (
+        "{% set a = range(99999) | list %}{{ [" + "a.copy()," * 900 + "] | length }}",
+        "T034 making more than",
+    ),
     "join-separator": ("{{ range(99999) | join('x' * 9999) }}", "T034 making more than"),
     "replace-nothing": ("{{ 'aaaa'.replace('', 'x' * 9999999) }}", "T034 making more than"),
     "indent": ("{{ ('\\n' * 99999) | indent(999) }}", "T034 making more than"),
@@ -268,7 +274,15 @@ def test_bombs_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_limits, "MAX_SECONDS", 0.4)
     tracemalloc.start()
     try:
-        for name in ("text-repeated", "doubling-tilde", "doubling-macro", "output", "join-separator"):
+        for name in (
+            "text-repeated",
+            "doubling-tilde",
+            "doubling-macro",
+            "output",
+            "join-separator",
+            "slices-kept",
+            "lists-kept",
+        ):
             with pytest.raises(TokenizerError):
                 render(TEMPLATES[name][0])
         assert tracemalloc.get_traced_memory()[1] < 120 << 20
