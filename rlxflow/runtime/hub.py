@@ -20,7 +20,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     try:
         text = os.fsdecode(path)
         local = Path(text).expanduser()
-        if local.exists():
+        if text and local.exists():
             return local
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: no such user for ~user
         raise _no_path(path, getattr(error, "strerror", None) or str(error)) from error

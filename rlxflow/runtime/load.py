@@ -62,7 +62,8 @@ def load(
     if found.tokenizer is not None:
         found.tokenizer.check_rows(getattr(config, "vocab_size", 2**32))
     check_memory(resident_bytes(built.graph))
-    model = Model(local.name, built, config, found.tokenizer, found.embedding, found.chat_template)
+    name = Path(os.fsdecode(path)).name or chosen.model_type
+    model = Model(name, built, config, found.tokenizer, found.embedding, found.chat_template)
     try:
         _ = model.executable  # reads the weights; nothing before has
     except MemoryError as error:
@@ -116,7 +117,11 @@ def choose_recipe(found: Found, recipe: str | ModelRecipe | None) -> ModelRecipe
         raise ConfigError(f"the config has {what}", code="RLX-C023", where=found.where, hint="pass recipe=…")
     if model_type not in recipe_names():
         want_one_part(found.config, found.where)
-    return find_recipe(model_type)
+    try:
+        return find_recipe(model_type)
+    except ConfigError as error:
+        error.where = found.where
+        raise
 
 
 def _directory(local: Path) -> Found:
