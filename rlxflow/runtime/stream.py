@@ -15,7 +15,7 @@ _UNFINISHED = 4
 
 
 class TextStream:
-    """Decodes ids one at a time; special tokens add nothing.
+    """Decodes ids one at a time; special tokens, and ids without a token, add nothing.
 
     The pieces that `push` and `finish` return, joined, are `tokenizer.decode(ids)` cut before the first stop
     string in it (the one that starts first, where a push completes several). Each push decodes the last few
@@ -32,11 +32,12 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """The text that is certain after one more id; empty once `stopped`."""
-        if self.stopped or self._tokenizer.is_special(token_id):
+        token = self._tokenizer.id_to_token(token_id)
+        if self.stopped or token is None or self._tokenizer.is_special(token_id):
             return ""
         self._window.append(token_id)
         # A run of byte tokens is decoded as one: an invalid byte at its end would change its start.
-        if _BYTE.fullmatch(self._tokenizer.id_to_token(token_id) or ""):
+        if _BYTE.fullmatch(token):
             return ""
         text = self._tokenizer.decode(self._window)
         unfinished = text.endswith(_REPLACEMENT)

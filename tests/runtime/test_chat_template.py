@@ -196,11 +196,11 @@ TEMPLATES: dict[str, tuple[Any, str]] = {
         "T034",
     ),
     "output": ("{% for i in range(999) %}{{ 'x' * 9999 }}{% endfor %}", "T034 writing more than 4,194,304"),
-    "slices-kept": ("{% set a = 'x' * 4000000 %}{{ [" + "a[1:]," * 500 + "] | length }}", "T034 making more"),
+    "slices-kept": ("{% set a = 'x' * 4000000 %}{{ [" + "a[1:]," * 500 + "] | length }}", "T034"),
     "lists-kept": ("{{ [" + "range(99999) | list," * 900 + "] | length }}", "T034"),
     "copies-kept": (
         "{% set a = range(99999) | list %}{{ [" + "a.copy()," * 900 + "] | length }}",
-        "T034 making more than",
+        "T034",
     ),
     "join-separator": ("{{ range(99999) | join('x' * 9999) }}", "T034 making more than"),
     "replace-nothing": ("{{ 'aaaa'.replace('', 'x' * 9999999) }}", "T034 making more than"),
@@ -257,9 +257,10 @@ HINTS = {
 
 @pytest.mark.parametrize("case", TEMPLATES)
 def test_K2_malformed_template(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_limits, "MAX_SECONDS", 0.4)
     template, expected = TEMPLATES[case]
     code, _, words = expected.partition(" ")
+    if code == "T034" and words in ("", "running longer than"):  # time stops these, or nearly does
+        monkeypatch.setattr(chat_limits, "MAX_SECONDS", 0.3)
     with pytest.raises(TokenizerError) as caught:
         render(template)
     assert caught.value.code == f"RLX-{code}"
@@ -271,7 +272,7 @@ def test_K2_malformed_template(case: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_bombs_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_limits, "MAX_SECONDS", 0.4)
+    monkeypatch.setattr(chat_limits, "MAX_SECONDS", 0.3)
     tracemalloc.start()
     try:
         for name in (
