@@ -105,6 +105,7 @@ CODES: dict[str, str] = {
     "RLX-F025": "a weight tied to one that no stage declares",
     "RLX-F026": "a weight that two stages declare with different shapes",
     "RLX-F027": "a function that should make a flow or a stage raised, or returned something else",
+    "RLX-F028": "stages after the last output, whose value nothing uses",
     # I: graphs
     "RLX-I001": "something that is not a size or a shape",
     "RLX-I002": "a named size that nothing tells",

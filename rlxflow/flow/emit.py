@@ -58,7 +58,7 @@ class Emit:
         self.trace: list[tuple[str, Value | None]] = []
         self._weights = weights
         self._kv_dtype = kv_dtype
-        self._lost_value = False
+        self.lost_value = False
 
     def error(self, code: str, message: str, hint: str = "") -> FlowError:
         """A wiring error at this stage."""
@@ -67,7 +67,7 @@ class Emit:
     def need(self, x: Value | None) -> Value:
         """The active value; raises where there is none."""
         if x is None:
-            if self._lost_value:
+            if self.lost_value:
                 raise _NoValue
             raise self.error(
                 "RLX-F001", "nothing flows into this stage", "start with an input and an embedding"
@@ -157,7 +157,8 @@ class Emit:
         """Emit a nested stage under `path.label`. Its errors are collected, and activations flow on."""
         saved = self.path
         self.path = ".".join(p for p in (saved, label or stage_label(stage)) if p)
-        y = x if x is not None and x.dtype.is_float else None  # what flows on after an error
+        # what flows on after an error: activations, which most stages keep in shape; ids would only confuse
+        y = x if x is not None and x.dtype.is_float and x.rank >= 3 else None
         try:
             with self.builder.scope(self.path):
                 emitted = stage.emit(self, x)
@@ -166,7 +167,7 @@ class Emit:
             pass
         except Exception as error:
             self.problems.append(_problem(error, self.path))
-            self._lost_value = True
+            self.lost_value = True
         if not saved:
             self.trace.append((self.path, y))
         self.path = saved

@@ -48,6 +48,7 @@ def lower(
         e.problems += declared.problems
         x = next(iter(inputs.values()), None)
         if x is None:
+            e.lost_value = True
             e.problems.append(
                 Problem("RLX-F015", "the flow has no input", flow.name, "declare one with .input(...)")
             )
@@ -61,4 +62,13 @@ def lower(
     if e.problems:
         return Lowered(None, tuple(e.problems), tuple(e.trace))
     graph = builder.finish(flow.name, inputs, outputs, tuple(e.state.caches.values()))
-    return Lowered(graph, (), tuple(e.trace))
+    unused = _unused_end(graph, x, e.trace)
+    return Lowered(None if unused else graph, unused, tuple(e.trace))
+
+
+def _unused_end(graph: Graph, x: Value | None, trace: list[tuple[str, Value | None]]) -> tuple[Problem, ...]:
+    """The last value must lead to an output: without one its stages would be dropped in silence."""
+    if x is None or not trace or x.node in set(graph.nodes):
+        return ()
+    hint = "add .output(name) after it, or drop the stages after the last output"
+    return (Problem("RLX-F028", "nothing uses the value of this stage", trace[-1][0], hint),)

@@ -86,8 +86,8 @@ def dim(value: DimLike) -> Dim:
         return value
     if isinstance(value, str):
         total: Dim = 0
-        for part in value.replace(" ", "").split("+"):
-            total = total + product(_factor(factor, value) for factor in part.split("*"))
+        for part in value.split("+"):
+            total = total + product(_factor(factor.strip(" "), value) for factor in part.split("*"))
         return total
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise _not_a_dim(value)

@@ -114,6 +114,7 @@ def test_small_facts() -> None:
         "*B",
         "B-1",
         "2B",
+        "S S",
         "1.5",
         "²",
         "９９",
