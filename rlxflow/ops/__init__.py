@@ -10,6 +10,7 @@ from rlxflow.ops import (
     linear,
     norm,
     pooling,
+    region,
     rope,
     shape,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "linear",
     "norm",
     "pooling",
+    "region",
     "rope",
     "shape",
 ]

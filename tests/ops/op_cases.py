@@ -59,6 +59,12 @@ def elementwise() -> list[Case]:
         Case("cast", (floats(*BSH),), lambda x, *, dtype: np.trunc(x), {"dtype": i32}, name="to-integers"),
         Case("cast", (ints("B"),), lambda x, *, dtype: x != 0, {"dtype": bool_}, name="to-flags"),
         Case("cast", (ints("B"),), lambda x, *, dtype: x, {"dtype": f32}, name="to-floats"),
+        Case(
+            "elementwise_region",
+            (floats(*BSH), floats("H")),
+            lambda x, w, *, program: f.each(lambda a, b: (math.tanh(a) - b) * a)(x, w),
+            {"program": (("tanh", (0,), ()), ("sub", (2, 1), ()), ("mul", (3, 0), ()))},
+        ),
     ]
     return cases
 

@@ -249,6 +249,17 @@ REFUSALS: list[tuple[str, Callable[[], Any], str]] = [
         lambda: o["residual_rms_norm"](x("B", 4), x("B", 4, dtype=f16), w(4), eps=1.0),
         "residual is f16, wanted f32",
     ),
+    ("elementwise_region", lambda: o["elementwise_region"](x(3), program=()), "the program is empty"),
+    (
+        "elementwise_region",
+        lambda: o["elementwise_region"](x(3), program=(("linear", (0, 1), ()),)),
+        "is not an elementwise op on values before it",
+    ),
+    (
+        "elementwise_region",
+        lambda: o["elementwise_region"](x(3), x(4), program=(("add", (0, 1), ()),)),
+        "shapes [3] and [4] do not broadcast",
+    ),
 ]
 
 

@@ -1,0 +1,159 @@
+"""Sinking the choice of the last token: select_token(f(x), i) → f(select_token(x, i)).
+
+What only the last token of each sequence needs is computed for that token alone: the head, the last norm,
+the last feed-forward, up to the last op that mixes tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlxflow.errors import GraphError
+from rlxflow.fusion.rewriting import renamed
+from rlxflow.ir.builder import GraphBuilder
+from rlxflow.ir.dims import Sym
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.op import emitting
+from rlxflow.ir.values import Node, Type, Value
+from rlxflow.ops.checks import broadcast_rows
+from rlxflow.ops.leaves import input_, param
+from rlxflow.ops.shape import reshape, select_token
+
+
+def sink_last_token(graph: Graph, notes: list[str]) -> Graph:
+    """Compute on one token what is read of one token only."""
+    chosen = _chosen(graph)
+    first = _ancestors(graph, {index.node for index in chosen.values()})
+    if not chosen or first & chosen.keys():  # an index that is itself computed from chosen tokens
+        return graph
+    builder = GraphBuilder()
+    moved: dict[Value, Value] = {}
+    order = [n for n in graph.nodes if n in first] + [n for n in graph.nodes if n not in first]
+    with emitting(builder):
+        for node in order:
+            with builder.scope(*graph.stages.get(node, ())):
+                if node in chosen:
+                    outputs = _on_one_token(builder, node, moved, chosen)
+                elif node.op is select_token and node.inputs[0].node in chosen:
+                    outputs = (moved[node.inputs[0]],)
+                else:
+                    operands = tuple(None if v is None else moved[v] for v in node.operands)
+                    outputs = builder.node(node.op, operands, node.attrs).outputs
+            moved.update(zip(node.outputs, outputs, strict=True))
+    return renamed(graph, builder, moved)
+
+
+def _chosen(graph: Graph) -> dict[Node, Value]:
+    """Node → the one index by which all its outputs are read; nodes that are read otherwise are not in it."""
+    kept = {*graph.outputs.values(), *(v for s in graph.states for v in (s.before, s.after))}
+    chosen: dict[Node, Value] = {}
+    for node in reversed(graph.nodes):
+        readers = {_index_of(user, v, chosen) for v in node.outputs for user in graph.users.get(v, ())}
+        index = readers.pop() if len(readers) == 1 else None
+        if index is not None and not kept.intersection(node.outputs) and keeps_tokens(node):
+            chosen[node] = index
+    return chosen
+
+
+def _ancestors(graph: Graph, nodes: set[Node]) -> set[Node]:
+    """The nodes and all that they are computed from."""
+    for node in reversed(graph.nodes):
+        if node in nodes:
+            nodes.update(v.node for v in node.inputs)
+    return nodes
+
+
+def _index_of(user: Node, value: Value, chosen: dict[Node, Value]) -> Value | None:
+    if user.op is select_token and user.inputs[0] is value and user.inputs[1] is not value:
+        return user.inputs[1]
+    index = chosen.get(user)
+    return index if index is not None and _has_tokens(value, user) else None
+
+
+def _has_tokens(value: Value, node: Node) -> bool:
+    """Whether an operand has the two leading axes (batch, tokens) of the node's result."""
+    return value.rank >= 2 and value.shape[:2] == node.outputs[0].shape[:2]
+
+
+def keeps_tokens(node: Node) -> bool:
+    """Whether token (b, s) of every result depends on token (b, s) of the operands alone.
+
+    Told by the op's rows fact, or by the decomposition of an op that has none; the op must take operands of
+    one token too. The token axis must be symbolic: a fixed size could be mistaken for one of a weight.
+    """
+    results = [v.type for v in node.outputs]
+    if any(t.rank < 2 or t.state or not isinstance(t.shape[1], Sym) for t in results):
+        return False
+    if any(t.shape[:2] != results[0].shape[:2] for t in results) or not _takes_one_token(node):
+        return False
+    if node.op.rows_fn is None:
+        return node.op.decompose_fn is not None and _parts_keep_tokens(node)
+    beside = [v for v in node.inputs if not _has_tokens(v, node)]
+    if node.op.rows_fn(*node.operands, **node.attrs) < 2 or len(beside) == len(node.inputs):
+        return False
+    if node.op.rows_fn is broadcast_rows:
+        return all(v.rank <= results[0].rank - 2 for v in beside)
+    return all(isinstance(d, int) for v in beside for d in v.shape)
+
+
+def _takes_one_token(node: Node) -> bool:
+    operands = tuple(
+        Value(v.node, v.index, _one_token(v.type)) if v is not None and _has_tokens(v, node) else v
+        for v in node.operands
+    )
+    try:
+        inferred = node.op.infer(operands, _attrs(node))
+    except GraphError:
+        return False
+    return list(inferred) == [_one_token(v.type) for v in node.outputs]
+
+
+def _attrs(node: Node) -> dict[str, Any]:
+    """The attributes for one token: the shape of a reshape loses the token axis."""
+    if node.op is not reshape:
+        return dict(node.attrs)
+    shape = node.attrs["shape"]
+    return {"shape": (shape[0], *shape[2:])}
+
+
+def _one_token(t: Type) -> Type:
+    return Type(t.dtype, (t.shape[0], *t.shape[2:]))
+
+
+def _parts_keep_tokens(node: Node) -> bool:
+    """Expand a node over stand-ins for its operands and look at each op that a token reaches."""
+    if any(v.type.state for v in node.inputs):
+        return False
+    builder = GraphBuilder(lambda op: op.decompose_fn is not None)
+    with emitting(builder):
+        stand_ins = {v: _stand_in(f"x{i}", v.type) for i, v in enumerate(node.inputs)}
+        operands = tuple(None if v is None else stand_ins[v] for v in node.operands)
+        result = builder.emit(node.op, operands, dict(node.attrs))
+    outputs = result if isinstance(result, tuple) else (result,)
+    parts = builder.finish("parts", {}, {str(i): v for i, v in enumerate(outputs)}).nodes
+    tokens = {stand_ins[v] for v in node.inputs if _has_tokens(v, node)}
+    for part in parts:
+        if tokens.intersection(part.inputs):
+            if not keeps_tokens(part):
+                return False
+            tokens.update(part.outputs)
+    return tokens.issuperset(outputs)
+
+
+def _stand_in(key: str, t: Type) -> Value:
+    """A weight where all sizes are known, else an input."""
+    leaf = param if all(isinstance(d, int) for d in t.shape) else input_
+    return leaf(key=key, dtype=t.dtype, shape=t.shape)
+
+
+def _on_one_token(
+    builder: GraphBuilder, node: Node, moved: dict[Value, Value], chosen: dict[Node, Value]
+) -> tuple[Value, ...]:
+    """The node's outputs at its index: [B, ...] instead of [B, S, ...]."""
+    operands: list[Value | None] = []
+    for v in node.operands:
+        if v is None or not _has_tokens(v, node) or v.node in chosen:
+            operands.append(None if v is None else moved[v])
+        else:
+            operands.append(select_token(moved[v], moved[chosen[node]]))
+    return builder.node(node.op, tuple(operands), _attrs(node)).outputs
