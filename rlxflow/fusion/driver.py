@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from rlxflow.fusion.match import Match, Miss, Snapshot
-from rlxflow.fusion.rule import Facts, Rule
+from rlxflow.fusion.near import near_misses
+from rlxflow.fusion.replace import CycleOfMatches, replace_matches
+from rlxflow.fusion.rule import Facts, Finder, Rule
 from rlxflow.fusion.trace import Pattern
-from rlxflow.ir.builder import GraphBuilder
-from rlxflow.ir.graph import Graph, State
-from rlxflow.ir.op import emitting
-from rlxflow.ir.values import Node, Value
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,17 @@ class Refusal:
 
 @dataclass(frozen=True, eq=False)
 class RuleResult:
-    """What became of one rule: matches taken, matches refused, and the best near misses."""
+    """What became of one rule: matches taken, matches refused; near misses are looked for on demand."""
 
     rule: Rule
     matches: tuple[Match, ...]
     refusals: tuple[Refusal, ...]
-    misses: tuple[Miss, ...]
+    search: _Search
+
+    @cached_property
+    def misses(self) -> tuple[Miss, ...]:
+        """The best near misses, closest first."""
+        return self.search.misses(self.rule)[:3]
 
 
 def fuse(
@@ -40,112 +45,100 @@ def fuse(
     """The graph with every match replaced by its fused op, and what each rule did.
 
     Patterns are tried largest first, whatever rule they come from; what a large one does not take, smaller
-    ones get. With `limit`, only that many rewrites are made (to find the one that changes the numbers).
+    ones get. Rules that make primitives out of other spellings come first, on a round of their own. With
+    `limit`, only that many rewrites are made (to find the one that changes the numbers).
     """
     ordered = list(rules)
-    search = _Search(graph, facts or Facts(), limit)
-    patterns = [(pattern, rule) for rule in ordered for pattern in rule.patterns]
-    for pattern, rule in sorted(patterns, key=lambda p: -len(p[0].nodes)):
-        search.run(pattern, rule)
-    taken = search.taken
-    fused = replace_matches(graph, [m for matches in taken.values() for m in matches])
-    return fused, [
-        RuleResult(r, tuple(taken[r]), tuple(search.refusals[r]), search.best_misses(r)) for r in ordered
-    ]
+    facts = facts or Facts()
+    results: dict[Rule, RuleResult] = {}
+    for group in ([r for r in ordered if r.canonicalises], [r for r in ordered if not r.canonicalises]):
+        graph, search = _round(graph, group, facts, limit)
+        for r in group:
+            results[r] = RuleResult(r, tuple(search.taken[r]), tuple(search.refusals[r].values()), search)
+        if limit is not None:
+            limit -= sum(len(search.taken[r]) for r in group)
+    return graph, [results[r] for r in ordered]
+
+
+def _round(graph: Graph, rules: list[Rule], facts: Facts, limit: int | None) -> tuple[Graph, _Search]:
+    banned: dict[tuple[Rule, Node], str] = {}
+    while True:
+        search = _Search(graph, facts, limit, banned)
+        search.run(rules)
+        taken = [(rule, match) for rule, matches in search.taken.items() for match in matches]
+        if not taken:
+            return graph, search
+        try:
+            return replace_matches(graph, taken), search
+        except CycleOfMatches as error:  # two matches, each fine alone, that would need each other
+            banned[error.rule, error.match.anchor] = str(error)
 
 
 class _Search:
-    def __init__(self, graph: Graph, facts: Facts, limit: int | None) -> None:
+    def __init__(
+        self, graph: Graph, facts: Facts, limit: int | None, banned: dict[tuple[Rule, Node], str]
+    ) -> None:
         self.snapshot = Snapshot(graph)
         self.facts = facts
         self.fuel = limit
-        self.claimed: set[Node] = set()
         self.taken: dict[Rule, list[Match]] = defaultdict(list)
-        self.refusals: dict[Rule, list[Refusal]] = defaultdict(list)
-        self._misses: dict[Rule, dict[Node, Miss]] = {}
+        self.refusals: dict[Rule, dict[Node, Refusal]] = defaultdict(dict)
+        self._banned = banned
+        self._finder_misses: dict[Rule, list[Miss]] = defaultdict(list)
 
-    def run(self, pattern: Pattern, rule: Rule) -> None:
-        for anchor in self.snapshot.by_op.get(pattern.anchor.op, ()):
-            if anchor in self.claimed or self.fuel == 0:
+    def run(self, rules: list[Rule]) -> None:
+        """Try everything, largest first. A finder comes after patterns of the size of its op, since these
+        see more of what is around it."""
+        tries: list[tuple[float, Rule, Pattern | Finder]] = []
+        for rule in rules:
+            found = {f.op: f for f in rule.finders}
+            for op, finder in found.items():
+                tries.append((0.5 - max(len(p.nodes) for p in rule.patterns if p.op is op), rule, finder))
+            tries += [(-len(p.nodes), rule, p) for p in rule.patterns if p.op not in found]
+        for _, rule, what in sorted(tries, key=lambda t: t[0]):
+            if isinstance(what, Finder):
+                self._run_finder(what, rule)
+            elif what.ops <= self.snapshot.by_op.keys():
+                self._run_pattern(what, rule)
+
+    def _run_pattern(self, pattern: Pattern, rule: Rule) -> None:
+        claimed = self.snapshot.claimed
+        for anchor in self.snapshot.by_op[pattern.anchor.op]:
+            if anchor in claimed or not pattern.may_end_at(anchor):
                 continue
-            found = self.snapshot.find(pattern, anchor, self.claimed)
+            found = self.snapshot.find(pattern, anchor)
             if isinstance(found, Match):
-                self._take(rule, found, anchor)
+                self._take(rule, found)
+
+    def _run_finder(self, finder: Finder, rule: Rule) -> None:
+        for consumer in (n for op in finder.consumers for n in self.snapshot.by_op.get(op, ())):
+            proposal = finder.propose(consumer)
+            if proposal is None or consumer in self.snapshot.claimed:
+                continue
+            if isinstance(proposal, str):
+                largest = next(p for p in rule.patterns if p.op is finder.op)
+                self._finder_misses[rule].append(Miss(largest, consumer, 0, consumer, proposal))
+                continue
+            pattern = rule.variant(finder.op, proposal.operands)
+            found = self.snapshot.verify(pattern, proposal.operands, proposal.attrs, consumer)
+            if isinstance(found, Match):
+                self._take(rule, found)
             else:
-                self._note(rule, found)
+                self._finder_misses[rule].append(found)
 
-    def _take(self, rule: Rule, match: Match, anchor: Node) -> None:
-        reason = rule.allow(match, self.facts) if rule.allow is not None else None
-        if reason is not None:
-            self.refusals[rule].append(Refusal(self.snapshot.graph.where(anchor), reason))
-            return
-        self.claimed.update(n for n in match.nodes if n.inputs)
-        self.taken[rule].append(match)
-        if self.fuel is not None:
-            self.fuel -= 1
+    def _take(self, rule: Rule, match: Match) -> None:
+        reason = self._banned.get((rule, match.anchor))
+        if reason is None and rule.allow is not None:
+            reason = rule.allow(match, self.facts)
+        if reason:
+            refusal = Refusal(self.snapshot.graph.where(match.anchor), reason)
+            self.refusals[rule].setdefault(match.anchor, refusal)
+        elif reason is None and self.fuel != 0:
+            self.snapshot.claim(match)
+            self.taken[rule].append(match)
+            self.fuel = None if self.fuel is None else self.fuel - 1
 
-    def _note(self, rule: Rule, miss: Miss) -> None:
-        """Keep, per anchor, the variant that came furthest."""
-        best = self._misses.setdefault(rule, {})
-        if miss.agreed > 1 and (miss.anchor not in best or best[miss.anchor].agreed < miss.agreed):
-            best[miss.anchor] = miss
-
-    def best_misses(self, rule: Rule, count: int = 3) -> tuple[Miss, ...]:
-        """The near misses of a rule, closest first, at anchors that no match took."""
-        open_ones = [m for a, m in self._misses.get(rule, {}).items() if a not in self.claimed]
-        share = sorted(open_ones, key=lambda m: -m.agreed / len(m.pattern.nodes))
-        return tuple(share[:count])
-
-
-def replace_matches(graph: Graph, matches: list[Match]) -> Graph:
-    """The graph with each match as one node; stage paths of what it consumed are united on it."""
-    owner: dict[Node, Match] = {n: m for m in matches for n in m.nodes if n.inputs}
-    builder = GraphBuilder()
-    moved: dict[Value, Value] = {}
-    with emitting(builder):
-        for step in _order(graph, owner):
-            operands = tuple(None if v is None else moved[v] for v in step.operands)
-            if isinstance(step, Match):
-                paths = dict.fromkeys(p for n in step.nodes for p in graph.stages.get(n, ()))
-                with builder.scope(*paths):
-                    made = builder.node(step.pattern.op, operands, step.attrs)
-                moved.update(zip(step.outputs, made.outputs, strict=True))
-            else:
-                with builder.scope(*graph.stages.get(step, ())):
-                    made = builder.node(step.op, operands, step.attrs)
-                moved.update(zip(step.outputs, made.outputs, strict=True))
-    return builder.finish(
-        graph.name,
-        {name: moved[v] for name, v in graph.inputs.items()},
-        {name: moved[v] for name, v in graph.outputs.items()},
-        tuple(State(s.name, moved[s.before], moved[s.after]) for s in graph.states),
-    )
-
-
-Step = Node | Match
-
-
-def _order(graph: Graph, owner: Mapping[Node, Match]) -> list[Step]:
-    """Nodes and matches, operands first, otherwise in the order of the graph."""
-    steps: dict[Step, int] = {}
-    for position, node in enumerate(graph.nodes):
-        steps[owner.get(node, node)] = position
-    waiting: dict[Step, int] = {}
-    readers: dict[Step, list[Step]] = {}
-    for step in steps:
-        sources = {owner.get(v.node, v.node) for v in step.operands if v is not None}
-        waiting[step] = len(sources)
-        for source in sources:
-            readers.setdefault(source, []).append(step)
-    ready = [(position, i, s) for i, (s, position) in enumerate(steps.items()) if not waiting[s]]
-    heapq.heapify(ready)
-    ordered: list[Step] = []
-    ids = {s: i for i, s in enumerate(steps)}
-    while ready:
-        _, _, step = heapq.heappop(ready)
-        ordered.append(step)
-        for reader in readers.get(step, ()):
-            waiting[reader] -= 1
-            if not waiting[reader]:
-                heapq.heappush(ready, (steps[reader], ids[reader], reader))
-    return ordered
+    def misses(self, rule: Rule) -> tuple[Miss, ...]:
+        """The near misses of a rule, closest first."""
+        refused = set(self.refusals[rule])
+        return (*near_misses(rule, self.snapshot, refused), *self._finder_misses[rule])

@@ -6,24 +6,28 @@ The binding is a guess: it follows op names, wiring and bare attributes. The mat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.errors import GraphError
-from rlxflow.fusion.trace import AttrVar, Pattern, PatternNode, Slot, Wild
+from rlxflow.fusion.bind import Binding, Binder
+from rlxflow.fusion.trace import Pattern, attributes_of
 from rlxflow.ir.graph import Graph, attrs_text
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node, Value
 
-MAX_STEPS = 2_000  # of one binding; commutative ops make choices, and choices multiply
-
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """A pattern found: what its operands and attributes are bound to, and the nodes it would take."""
+    """A pattern found: what its operands and attributes are bound to, and the nodes it would take.
+
+    `anchor` is where it was looked for: its last node, or the consumer that gives its nodes their roles.
+    """
 
     pattern: Pattern
+    anchor: Node
     operands: tuple[Value | None, ...]
     attrs: dict[str, Any]
     outputs: tuple[Value, ...]
@@ -44,6 +48,13 @@ class Miss:
     node: Node
     reason: str
 
+    @property
+    def share(self) -> float:
+        return self.agreed / len(self.pattern.nodes)
+
+    def __str__(self) -> str:
+        return f"{self.agreed}/{len(self.pattern.nodes)} agree; {self.reason}"
+
 
 Key = tuple[Any, ...]
 
@@ -56,50 +67,86 @@ def node_key(op: Op[..., Any], operands: tuple[Value | None, ...], attrs: Mappin
 
 
 class Snapshot:
-    """A graph with the look-ups that matching needs."""
+    """A graph with the look-ups that matching needs, and the nodes that matches have claimed."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: dict[Key, Node] = {node_key(n.op, n.operands, n.attrs): n for n in graph.nodes}
+        self.position: dict[Node, int] = {n: i for i, n in enumerate(graph.nodes)}
         self.by_op: dict[Op[..., Any], list[Node]] = {}
         for node in graph.nodes:
             self.by_op.setdefault(node.op, []).append(node)
         states = [v for s in graph.states for v in (s.before, s.after)]
         self.kept = {*graph.outputs.values(), *states}
+        self.claimed: dict[Node, Match] = {}
 
-    def find(self, pattern: Pattern, anchor: Node, claimed: set[Node]) -> Match | Miss:
+    def claim(self, match: Match) -> None:
+        """Keep the nodes of a match from other matches; leaves may be in many."""
+        self.claimed.update((n, match) for n in match.nodes if n.inputs)
+
+    def unclaimed(self) -> Snapshot:
+        """The same, as if nothing had been claimed."""
+        other = copy(self)
+        other.claimed = {}
+        return other
+
+    def find(self, pattern: Pattern, anchor: Node) -> Match | Miss:
         """The match of a pattern whose last node is `anchor`, or why there is none."""
-        bound = _bind(pattern, anchor, claimed)
-        if isinstance(bound, Miss):
-            return bound
-        return self._verify(pattern, anchor, bound)
+        binder = Binder(pattern, anchor, self.claimed)
+        verified: Miss | None = None
+        for bound in binder:
+            found = self._verify_bound(pattern, anchor, bound)
+            if isinstance(found, Match):
+                return found
+            verified = verified or found
+        return verified or Miss(pattern, anchor, *binder.best)
 
-    def _verify(self, pattern: Pattern, anchor: Node, bound: _Binding) -> Match | Miss:
-        size = len(pattern.nodes)
-        attrs = {n: pattern.fixed.get(n, bound.attrs.get(n)) for n in pattern.op.attrs}
-        unknown = [n for n in pattern.op.attrs if n not in pattern.fixed and n not in bound.attrs]
-        if unknown:
-            return Miss(
-                pattern, anchor, size, anchor, f"attribute {unknown[0]!r} does not follow from the graph"
-            )
+    def _verify_bound(self, pattern: Pattern, anchor: Node, bound: Binding) -> Match | Miss:
+        attrs = dict(pattern.fixed)
+        for name, spec in pattern.op.attrs.items():
+            if name in bound.attrs:
+                attrs[name] = bound.attrs[name]
+            elif name not in attrs and spec.required:
+                reason = f"[attribute] {name!r} does not follow from the graph"
+                return Miss(pattern, anchor, len(pattern.nodes), anchor, reason)
+            else:
+                attrs.setdefault(name, spec.default)
         operands = tuple(None if s is None else bound.slots[s] for s in pattern.operands)
+        found = self.verify(pattern, operands, attrs, anchor)
+        if isinstance(found, Match) and anchor not in found.nodes:
+            return Miss(pattern, anchor, len(pattern.nodes), anchor, "[replay] it gives another graph")
+        return found
+
+    def verify(
+        self, pattern: Pattern, operands: tuple[Value | None, ...], attrs: dict[str, Any], anchor: Node
+    ) -> Match | Miss:
+        """The match with these operands and attributes, if replaying the pattern's function gives nodes of
+        the graph that may be taken; else why not."""
+
+        def miss(node: Node, reason: str) -> Miss:
+            return Miss(pattern, anchor, len(pattern.nodes), node, reason)
+
         replay = _Replay(self)
         try:
             with emitting(replay):
-                assert pattern.op.decompose_fn is not None
-                result = pattern.op.decompose_fn(*operands, **attrs)
+                taken = {n: attrs[n] for n in attributes_of(pattern.op, pattern.function)}
+                result = pattern.function(*operands, **taken)
             pattern.op.infer(operands, attrs)
         except GraphError as error:
-            return Miss(pattern, anchor, size, anchor, error.message)
+            return miss(anchor, f"[type] {error.message}")
         except _NotThere as error:
-            return Miss(pattern, anchor, size, anchor, f"replayed, it gives another graph: {error}")
+            return miss(anchor, f"[replay] it gives another graph: {error}")
         outputs = result if isinstance(result, tuple) else (result,)
-        if anchor not in replay.nodes:
-            return Miss(pattern, anchor, size, anchor, "replayed, it gives another graph")
-        return self._guard(Match(pattern, operands, attrs, outputs, tuple(replay.nodes)), anchor)
+        nodes = _needing(operands[0], replay.nodes) if pattern.spelled else tuple(replay.nodes)
+        for node in nodes:
+            if node in self.claimed:
+                return miss(node, f"[use] {node.op.name} is part of another match")
+        match = Match(pattern, anchor, operands, attrs, outputs, nodes)
+        return self._read_outside(match, miss) or match
 
-    def _guard(self, match: Match, anchor: Node) -> Match | Miss:
-        """Interior values may not be read from outside: the fused op does not have them."""
+    def _read_outside(self, match: Match, miss: Callable[[Node, str], Miss]) -> Miss | None:
+        """Interior values may not be read from outside: the fused op does not have them. And what it reads
+        may not depend on what it gives."""
         inside, outputs = set(match.nodes), set(match.outputs)
         for node in match.nodes:
             for value in node.outputs:
@@ -108,105 +155,40 @@ class Snapshot:
                 users = [n for n in self.graph.users.get(value, ()) if n not in inside]
                 if users or value in self.kept:
                     reader = users[0].op.name if users else "an output of the graph"
-                    reason = f"the result of {node.op.name} is also read by {reader}"
-                    return Miss(match.pattern, anchor, len(inside), node, reason)
-        return match
-
-
-@dataclass(slots=True)
-class _Binding:
-    todo: list[tuple[Slot, Value]]
-    slots: dict[Slot, Value]
-    attrs: dict[str, Any]
-    nodes: dict[PatternNode, Node]
-
-
-def _bind(pattern: Pattern, anchor: Node, claimed: set[Node]) -> _Binding | Miss:
-    """Depth-first over the pattern from its anchor; a commutative op is tried in both orders."""
-    start = _Binding([], {}, {}, {})
-    miss = Miss(pattern, anchor, 0, anchor, "")
-    reason = _enter(pattern.anchor, anchor, start, claimed)
-    if reason:
-        return Miss(pattern, anchor, 0, anchor, reason)
-    stack = [start]
-    for _ in range(MAX_STEPS):
-        if not stack:
-            return miss
-        binding = stack.pop()
-        if not binding.todo:
-            return binding
-        slot, value = binding.todo.pop()
-        other = _swapped(binding, slot, value, claimed)
-        reason = _step(binding, slot, value, claimed)
-        if other is not None:
-            stack.append(other)
-        if not reason:
-            stack.append(binding)
-        elif len(binding.nodes) > miss.agreed:
-            miss = Miss(pattern, anchor, len(binding.nodes), value.node, reason)
-    return Miss(pattern, anchor, miss.agreed, anchor, f"gave up after {MAX_STEPS} steps")
-
-
-def _step(binding: _Binding, slot: Slot, value: Value, claimed: set[Node], swap: bool = False) -> str:
-    """Bind one pattern value; the reason why not, or an empty string."""
-    known = binding.slots.get(slot)
-    if known is not None:
-        return "" if known is value else f"operand {slot.name or slot.node} is two different values"
-    if slot.node is None:
-        binding.slots[slot] = value
-        return ""
-    if value.index != slot.index:
-        return f"reads result {value.index} of {value.node.op.name}, not {slot.index}"
-    seen = binding.nodes.get(slot.node)
-    if seen is not None:
-        return "" if seen is value.node else f"two different {seen.op.name} where the pattern has one"
-    reason = _enter(slot.node, value.node, binding, claimed, swap)
-    if not reason:
-        binding.slots[slot] = value
-    return reason
-
-
-def _swapped(binding: _Binding, slot: Slot, value: Value, claimed: set[Node]) -> _Binding | None:
-    """The other choice where a commutative op is about to be entered."""
-    node = slot.node
-    if node is None or not node.op.commutative or node.op is not value.node.op or slot in binding.slots:
+                    return miss(node, f"[use] the result of {node.op.name} is also read by {reader}")
+        looped = self._cycle(match, inside) if len(outputs) > 1 else None
+        if looped is not None:
+            return miss(looped, f"[cycle] it would depend on its own results, through {looped.op.name}")
         return None
-    copy = _Binding(list(binding.todo), dict(binding.slots), dict(binding.attrs), dict(binding.nodes))
-    return None if _step(copy, slot, value, claimed, swap=True) else copy
+
+    def _cycle(self, match: Match, inside: set[Node]) -> Node | None:
+        """A node of the match that its operands depend on; a path to it stays after the first node."""
+        first = min(self.position[n] for n in match.nodes if n.inputs)
+        for value in match.operands:
+            stack = [] if value is None else [value.node]
+            seen: set[Node] = set()
+            while stack:
+                node = stack.pop()
+                if node in inside and node.inputs:
+                    return node
+                if node not in seen and self.position[node] > first:
+                    seen.add(node)
+                    stack.extend(v.node for v in node.inputs)
+        return None
 
 
-def _enter(
-    pattern: PatternNode, node: Node, binding: _Binding, claimed: set[Node], swap: bool = False
-) -> str:
-    """Bind a node: op, attributes; its operands are left to do."""
-    if node.op is not pattern.op:
-        return f"expected {pattern.op.name}, found {node.op.name}"
-    if node in claimed:
-        return f"{node.op.name} is part of another match"
-    if len(node.operands) != len(pattern.operands):
-        return f"{node.op.name} has {len(node.operands)} operands, not {len(pattern.operands)}"
-    for name, wanted in pattern.attrs.items():
-        if not _attr(wanted, node.attrs[name], binding.attrs):
-            return f"{node.op.name} has {name} = {node.attrs[name]!r}, expected {wanted!r}"
-    operands = node.operands[::-1] if swap else node.operands
-    for slot, value in zip(pattern.operands, operands, strict=True):
-        if (slot is None) != (value is None):
-            return f"{node.op.name} {'has' if slot is None else 'lacks'} an optional operand"
-        if slot is not None and value is not None:
-            binding.todo.append((slot, value))
-    binding.nodes[pattern] = node
-    return ""
+def _needing(value: Value | None, nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Of `nodes`, operands first, those that depend on a value.
 
-
-def _attr(wanted: Any, found: Any, bound: dict[str, Any]) -> bool:
-    if isinstance(wanted, AttrVar):
-        return bool(bound.setdefault(wanted.name, found) == found)
-    if isinstance(wanted, Wild):
-        return True
-    if isinstance(wanted, tuple):
-        same = isinstance(found, tuple) and len(wanted) == len(found)
-        return same and all(_attr(w, f, bound) for w, f in zip(wanted, found, strict=True))
-    return bool(wanted == found)
+    In another spelling the rest is preparation, such as a table in another layout; it may have other readers.
+    """
+    needing = {value}
+    found = []
+    for node in nodes:
+        if needing.intersection(node.inputs):
+            needing.update(node.outputs)
+            found.append(node)
+    return tuple(found)
 
 
 class _NotThere(Exception):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from rlxflow.fusion.match import Match
 from rlxflow.fusion.trace import Pattern, trace
 from rlxflow.ir.op import Op
+from rlxflow.ir.values import Node, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +26,70 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
+class Proposal:
+    """A fused op with the operands and attributes it might have; replaying decides."""
+
+    operands: tuple[Value | None, ...]
+    attrs: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Finder:
+    """How an op is found whose nodes no single last node reaches: from the consumer that gives them roles.
+
+    `propose` looks at one node of the ops `consumers` and gives a proposal, the reason why there is none, or
+    None where the op is not in question.
+    """
+
+    op: Op[..., Any]
+    consumers: tuple[Op[..., Any], ...]
+    propose: Callable[[Node], Proposal | str | None]
+
+
+@dataclass(frozen=True, eq=False)
 class Rule:
     """Find what `op` computes, and put `op` there.
 
     The pattern is `op.decompose`, read backwards; single use, wiring and attributes need no word here.
-    `allow` gives the reason why a match should not be taken under the facts of a plan, or None. `spellings`
-    are other functions with the same meaning, for graphs written differently.
+
+    - `also`: further ops of the same rule;
+    - `allow`: the reason why a match should not be taken under the facts of a plan, or None; an empty reason
+      leaves it silently to another rule;
+    - `spellings`: other functions with the meaning of `op`, for graphs written differently;
+    - `together`: optional operands that come and go as one;
+    - `finders`: for ops with several last nodes;
+    - `emit`: called like the op, puts something else in its place.
     """
 
     name: str
     op: Op[..., Any]
+    also: tuple[Op[..., Any], ...] = ()
     allow: Callable[[Match, Facts], str | None] | None = None
     spellings: tuple[Callable[..., Any], ...] = ()
-    _patterns: list[Pattern] = field(default_factory=list, repr=False)
+    together: tuple[tuple[str, ...], ...] = ()
+    finders: tuple[Finder, ...] = ()
+    emit: Callable[..., Any] | None = None
+
+    @cached_property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """Every variant, largest first; traced at the first use."""
+        found = [p for s in self.spellings for p in trace(self.op, s, self.together)]
+        for op in (self.op, *self.also):
+            if op.decompose_fn is not None:
+                found += trace(op, None, self.together)
+        return tuple(sorted(found, key=lambda p: -len(p.nodes)))
 
     @property
-    def patterns(self) -> list[Pattern]:
-        """Every variant, largest first; traced at the first use."""
-        if not self._patterns:
-            for function in (None, *self.spellings):
-                self._patterns.extend(trace(self.op, function))
-        return self._patterns
+    def canonicalises(self) -> bool:
+        """Whether the rule makes a primitive out of smaller ones, which other patterns then see."""
+        return self.op.level == "primitive"
+
+    def variant(self, op: Op[..., Any], operands: tuple[Value | None, ...]) -> Pattern:
+        """The pattern of `op` that has these operands."""
+        present = [v is not None for v in operands]
+        return next(
+            p for p in self.patterns if p.op is op and present == [s is not None for s in p.operands]
+        )
 
 
 def small_input(match: Match, facts: Facts) -> str | None:

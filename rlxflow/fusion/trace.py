@@ -6,13 +6,16 @@ what was bound decides (see `verify`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
 from rlxflow.errors import FusionError
 from rlxflow.ir.op import Op, emitting
+from rlxflow.ir.values import Node
 
 
 class Wild:
@@ -37,7 +40,11 @@ class Wild:
 
 
 class Undecided(Exception):
-    """A decomposition that cannot be traced, and why."""
+    """A decomposition asks what a pattern does not know; `attr` names the attribute if it is one."""
+
+    def __init__(self, reason: str, attr: str = "") -> None:
+        super().__init__(reason)
+        self.attr = attr
 
 
 class AttrVar(Wild):
@@ -45,6 +52,14 @@ class AttrVar(Wild):
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def __bool__(self) -> bool:
+        raise Undecided(f"branches on attribute {self.name!r}", self.name)
+
+    def __eq__(self, other: object) -> bool:
+        raise Undecided(f"compares attribute {self.name!r}", self.name)
+
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -97,10 +112,12 @@ class PatternNode:
 class Pattern:
     """One variant of a fused op: which optional operands are present, which finite attributes are fixed.
 
-    `outputs` are the pattern values of the op's results; `nodes` its primitive nodes, operands first.
+    `function` is what was traced: the op's decomposition, or another spelling of its meaning. `outputs` are
+    the pattern values of the op's results; `nodes` its primitive nodes, operands first.
     """
 
     op: Op[..., Any]
+    function: Callable[..., Any]
     operands: tuple[Slot | None, ...]
     fixed: dict[str, Any]
     outputs: tuple[Slot, ...]
@@ -110,6 +127,30 @@ class Pattern:
     def anchor(self) -> PatternNode:
         """Where matching starts: the last node. Every other node must be among its ancestors."""
         return self.nodes[-1]
+
+    @property
+    def spelled(self) -> bool:
+        """Whether this is another spelling, so that expanding the op does not give it back."""
+        return self.function is not self.op.decompose_fn
+
+    @cached_property
+    def ops(self) -> frozenset[Op[..., Any]]:
+        """The ops of its nodes; a graph that lacks one of them cannot hold the pattern."""
+        return frozenset(n.op for n in self.nodes)
+
+    def may_end_at(self, node: Node) -> bool:
+        """A quick look at a node of the anchor's op: whether its operands come from the ops wanted."""
+        wanted = self._before_anchor
+        found = [None if v is None else v.node.op for v in node.operands]
+        if len(found) != len(wanted):
+            return False
+        orders = (found, found[::-1]) if node.op.commutative else (found,)
+        return any(all(w is None or w is f for w, f in zip(wanted, o, strict=True)) for o in orders)
+
+    @cached_property
+    def _before_anchor(self) -> tuple[Op[..., Any] | None, ...]:
+        slots = self.anchor.operands
+        return tuple(None if s is None or s.node is None else s.node.op for s in slots)
 
     def __repr__(self) -> str:
         return f"<pattern {self.op.name} {self.fixed} of {len(self.nodes)} nodes>"
@@ -139,46 +180,66 @@ class _Tracer:
 def _identity(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_identity, value))
-    return id(value) if isinstance(value, Wild) and not isinstance(value, AttrVar) else value
+    if isinstance(value, AttrVar):
+        return AttrVar, value.name
+    return id(value) if isinstance(value, Wild) else value
 
 
-def trace(op: Op[..., Any], decompose: Any = None, arity: int = 0) -> list[Pattern]:
+def trace(
+    op: Op[..., Any],
+    spelling: Callable[..., Any] | None = None,
+    together: tuple[tuple[str, ...], ...] = (),
+) -> list[Pattern]:
     """Every variant of a fused op's pattern, largest first.
 
-    One variant per choice of optional operands and of attributes with a finite domain; `arity` is the number
-    of operands of a variadic op. `decompose` may be another spelling of the op's meaning. A variant of fewer
-    than two nodes is no pattern. Raises `FusionError` where the function cannot be traced.
+    One variant per choice of optional operands; those that are named `together` come and go as one. An
+    attribute on which the function branches is fixed to each value of its finite domain; others stay open.
+    `spelling` is another function with the op's meaning; attributes that it does not take have their
+    default. A variant of fewer than two nodes is no pattern. Raises `FusionError` where the function cannot
+    be traced.
     """
-    function = decompose or op.decompose_fn
+    function = spelling or op.decompose_fn
     if function is None:
         raise FusionError(
             f"op {op.name!r} has no decomposition", code="RLX-U001", hint="add one: @op.decompose"
         )
+    taken = attributes_of(op, function)
+    fixed = {n: spec.default for n, spec in op.attrs.items() if n not in taken}
+    grouped = {name for group in together for name in group}
+    optional = [g for g in together if g[0] in op.operand_names]
+    optional += [(n,) for n in op.operand_names[op.num_required :] if n not in grouped]
     patterns: list[Pattern] = []
-    finite = {n: spec.domain for n, spec in op.attrs.items() if spec.domain is not None}
-    optional = op.operand_names[op.num_required :]
     for present in product((True, False), repeat=len(optional)):
-        for values in product(*finite.values()):
-            absent = {n for n, there in zip(optional, present, strict=True) if not there}
-            patterns += _variant(op, function, absent, dict(zip(finite, values, strict=True)), arity)
+        absent = {n for group, there in zip(optional, present, strict=True) if not there for n in group}
+        patterns += _variants(op, function, absent, fixed)
     return sorted(patterns, key=lambda p: -len(p.nodes))
 
 
-def _variant(
-    op: Op[..., Any], function: Any, absent: set[str], fixed: dict[str, Any], arity: int
-) -> list[Pattern]:
-    names = (*op.operand_names, *(f"{op.name}_{i}" for i in range(arity)))
-    operands = tuple(None if n in absent else Slot(None, 0, n) for n in names)
-    attrs = {n: fixed.get(n, AttrVar(n)) for n in op.attrs}
+def attributes_of(op: Op[..., Any], function: Callable[..., Any]) -> tuple[str, ...]:
+    """The attributes of the op that a decomposition or spelling takes."""
+    parameters = inspect.signature(function).parameters
+    return tuple(n for n in op.attrs if n in parameters)
+
+
+def _variants(
+    op: Op[..., Any], function: Callable[..., Any], absent: set[str], fixed: dict[str, Any]
+) -> Iterator[Pattern]:
+    """The pattern for these attributes, or one per value of the first attribute that must be known."""
+    operands = tuple(None if n in absent else Slot(None, 0, n) for n in op.operand_names)
+    attrs = {n: fixed[n] if n in fixed else AttrVar(n) for n in attributes_of(op, function)}
     tracer = _Tracer()
     try:
         with emitting(tracer):
             result = function(*operands, **attrs)
     except Undecided as error:
-        hint = "give the attribute a Literal domain, or the operand a default of None"
-        message = f"the decomposition of {op.name!r} cannot be traced: it {error}"
-        raise FusionError(message, code="RLX-U002", hint=hint) from error
+        domain = op.attrs[error.attr].domain if error.attr else None
+        if domain is None:
+            hint = "give the attribute a Literal domain, or the operand a default of None"
+            message = f"the decomposition of {op.name!r} cannot be traced: it {error}"
+            raise FusionError(message, code="RLX-U002", hint=hint) from error
+        for value in domain:
+            yield from _variants(op, function, absent, {**fixed, error.attr: value})
+        return
     outputs = result if isinstance(result, tuple) else (result,)
-    if len(tracer.nodes) < 2 or any(o.node is None for o in outputs):
-        return []
-    return [Pattern(op, operands, fixed, outputs, tuple(tracer.nodes))]
+    if len(tracer.nodes) >= 2 and all(o.node is not None for o in outputs):
+        yield Pattern(op, function, operands, fixed, outputs, tuple(tracer.nodes))

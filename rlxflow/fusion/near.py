@@ -1,0 +1,95 @@
+"""Near misses: why a pattern that is almost there was not found.
+
+The strict search stops at the first difference. Here a pattern and a graph are walked together past every
+difference, so that the variant and place with most agreement are named. Only reports ask for this.
+"""
+
+from __future__ import annotations
+
+from rlxflow.fusion.bind import Binding, attrs_differ, may_fit, operands_differ
+from rlxflow.fusion.match import Miss, Snapshot
+from rlxflow.fusion.rule import Rule
+from rlxflow.fusion.trace import Pattern, PatternNode, Slot
+from rlxflow.ir.values import Node, Value
+
+
+def near_misses(rule: Rule, snapshot: Snapshot, refused: set[Node]) -> list[Miss]:
+    """Per anchor the variant of a rule that came furthest, where more than half of its nodes agree.
+
+    Anchors are left out that the rule refused, or that a match took which is as large as the pattern.
+    """
+    best: dict[Node, Miss] = {}
+    for pattern in rule.patterns:
+        if any(f.op is pattern.op for f in rule.finders):
+            continue
+        for anchor in snapshot.by_op.get(pattern.anchor.op, ()):
+            owner = snapshot.claimed.get(anchor)
+            if anchor in refused or (owner is not None and len(owner.nodes) >= len(pattern.nodes)):
+                continue
+            miss = tolerant(pattern, anchor, snapshot)
+            if miss.share > 0.5 and (anchor not in best or _better(miss, best[anchor])):
+                best[anchor] = miss
+    return sorted(best.values(), key=lambda m: -m.share)
+
+
+def _better(a: Miss, b: Miss) -> bool:
+    return (a.share, a.agreed) > (b.share, b.agreed)
+
+
+def tolerant(pattern: Pattern, anchor: Node, snapshot: Snapshot) -> Miss:
+    """How many nodes of a pattern are above `anchor`, and the first difference that the walk meets."""
+    walk = _Walk()
+    walk.enter(pattern.anchor, anchor, "")
+    while walk.todo:
+        walk.step(*walk.todo.pop())
+    if walk.first is not None:
+        return Miss(pattern, anchor, walk.agreed, *walk.first)
+    found = snapshot.unclaimed().find(pattern, anchor)
+    if isinstance(found, Miss):
+        return found
+    owner = next(snapshot.claimed[n] for n in found.nodes if n in snapshot.claimed)
+    reason = f"[use] nodes of it are part of a {owner.pattern.op.name}"
+    return Miss(pattern, anchor, walk.agreed, anchor, reason)
+
+
+class _Walk:
+    """Pattern values still to be compared, each with the value found and the words for its reader."""
+
+    def __init__(self) -> None:
+        self.todo: list[tuple[Slot, Value, str]] = []
+        self.agreed = 0
+        self.first: tuple[Node, str] | None = None
+        self._seen = Binding([], {}, {}, {})
+
+    def step(self, slot: Slot, value: Value, reader: str) -> None:
+        known = self._seen.slots.setdefault(slot, value)
+        if known is not value:
+            self._differs(value.node, f"[operand] {reader}not the {known.node.op.name} that other uses have")
+        elif slot.node is not None and slot.node not in self._seen.nodes:
+            self.enter(slot.node, value.node, reader)
+
+    def enter(self, wanted: PatternNode, node: Node, reader: str) -> None:
+        self._seen.nodes[wanted] = node
+        reason = self._reason(wanted, node, reader)
+        if reason:
+            self._differs(node, reason)
+        else:
+            self.agreed += 1
+        operands = node.operands
+        if len(operands) != len(wanted.operands):
+            return
+        if wanted.op.commutative and not may_fit(wanted, operands, self._seen):
+            flipped = operands[::-1]
+            operands = flipped if may_fit(wanted, flipped, self._seen) else operands
+        names = node.op.operand_names
+        for i, (slot, value) in enumerate(zip(wanted.operands, operands, strict=True)):
+            if slot is not None and value is not None:
+                self.todo.append((slot, value, f"{node.op.name} operand {names[i]!r}: "))
+
+    def _reason(self, wanted: PatternNode, node: Node, reader: str) -> str:
+        if node.op is not wanted.op:
+            return f"[op] {reader}expected {wanted.op.name}, found {node.op.name}"
+        return attrs_differ(wanted, node, self._seen.attrs) or operands_differ(wanted, node)
+
+    def _differs(self, node: Node, reason: str) -> None:
+        self.first = self.first or (node, reason)
