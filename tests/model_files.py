@@ -51,7 +51,7 @@ def write_golden(folder: Path, golden: goldens.Golden) -> Path:
 
 def model_inputs(golden: goldens.Golden) -> dict[str, Array]:
     """What a caller passes: everything but the positions, which the model derives from the mask."""
-    return {name: array for name, array in golden.inputs.items() if name != "position_ids"}
+    return {name: array.copy() for name, array in golden.inputs.items() if name != "position_ids"}
 
 
 def run(model: Any, golden: goldens.Golden) -> Array:

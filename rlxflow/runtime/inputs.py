@@ -65,6 +65,19 @@ def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[st
     return given
 
 
+def check_length(inputs: Mapping[str, Array], max_positions: int | None) -> None:
+    """Raise `InputError` (R007) for a sequence longer than an encoder's table of positions."""
+    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    if max_positions is None or ids is None or ids.ndim != 2 or ids.shape[1] <= max_positions:
+        return
+    valid = np.ones(ids.shape, bool) if mask is None or mask.shape != ids.shape else mask != 0
+    spans = ids.shape[1] - valid[:, ::-1].argmax(1) - valid.argmax(1)  # from the first token to the last
+    longest = int(np.where(valid.any(1), spans, 0).max(initial=0))
+    if longest > max_positions:
+        message = f"a sequence has {longest} tokens, the model takes {max_positions}"
+        raise InputError(message, code="RLX-R007", hint="cut the text; .embed(texts) does so by itself")
+
+
 def check_room(graph: Graph, inputs: Mapping[str, Array], outputs: tuple[str, ...], capacity: int) -> None:
     """Raise `InputError` (R015) where a call's results and caches are larger than the free memory.
 

@@ -17,7 +17,7 @@ from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import InputSpec, ModelFlow
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
-from rlxflow.runtime.inputs import check_room, complete, pack_rows
+from rlxflow.runtime.inputs import check_length, check_room, complete, pack_rows
 from rlxflow.weights.report import LoadReport
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Model:
         if not self.is_decoder:
             wanted = tuple(self._default_outputs() if outputs is None else outputs)
             inputs = complete(self.flow.inputs, arrays)
+            check_length(inputs, self.max_positions)
             check_room(self.graph, inputs, wanted, 0)
             return self.executable(inputs, outputs=wanted)
         specs = {s.name: s for s in self.flow.inputs if s.name not in ("past_len", "new_len")}
