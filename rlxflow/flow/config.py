@@ -29,7 +29,7 @@ IGNORED = frozenset(
 )
 
 Size = Annotated[int, Field(gt=0, le=2**31)]
-LayerCount = Annotated[int, Field(ge=0, le=10_000)]
+LayerCount = Annotated[int, Field(ge=0, le=1000)]
 Eps = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 

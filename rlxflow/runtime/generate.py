@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from rlxflow.backends.base import CacheState
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError
+from rlxflow.errors import InputError, printable
 from rlxflow.runtime.chat_template import render_chat
 from rlxflow.runtime.sampling import Sampler
 from rlxflow.runtime.stream import TextStream
@@ -123,15 +123,14 @@ def start(
     prompt: str | Sequence[Mapping[str, Any]],
     max_new_tokens: int,
     sampler: Sampler,
-    stop: tuple[str, ...],
+    stop: str | Iterable[str],
 ) -> Run:
     """Check the request and tokenise it; nothing is computed yet."""
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 0:
         hint = "give an integer of 0 or more"
-        raise InputError(f"max_new_tokens is {max_new_tokens!r}", code="RLX-R024", hint=hint)
-    for text in stop:
-        if not isinstance(text, str) or not text:
-            raise InputError(f"stop string {text!r}", code="RLX-R025", hint="give non-empty strings")
+        shown = printable(repr(max_new_tokens), 40)
+        raise InputError(f"max_new_tokens is {shown}", code="RLX-R024", hint=hint)
+    stops = _stop_strings(stop)
     tokenizer = model.require_tokenizer()
     ids = prompt_ids(model, tokenizer, prompt)
     limit = max_new_tokens
@@ -140,7 +139,16 @@ def start(
             message = f"the prompt has {len(ids)} tokens, the model takes {model.max_positions}"
             raise InputError(message, code="RLX-R026", where=model.name, hint="shorten the prompt")
         limit = min(limit, model.max_positions - len(ids))
-    return Run(model, tokenizer, ids, limit, sampler, stop, [])
+    return Run(model, tokenizer, ids, limit, sampler, stops, [])
+
+
+def _stop_strings(stop: str | Iterable[str]) -> tuple[str, ...]:
+    texts = (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            shown = printable(repr(text), 40)
+            raise InputError(f"a stop string is {shown}", code="RLX-R025", hint="give non-empty strings")
+    return texts
 
 
 def prompt_ids(model: Model, tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:

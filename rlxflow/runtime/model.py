@@ -202,6 +202,5 @@ class Model:
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        run = start(self, prompt, max_new_tokens, sampler, stops)
+        run = start(self, prompt, max_new_tokens, sampler, stop)
         return run.pieces() if stream else run.finish()
