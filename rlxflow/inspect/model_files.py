@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rlxflow.errors import ConfigError, UnsupportedFile, printable
 from rlxflow.runtime.embedding_settings import EmbeddingSettings, read_embedding_settings
 from rlxflow.weights.directory import open_directory, open_weights
+from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.gguf import GgufFile
 from rlxflow.weights.json_file import read_json
 from rlxflow.weights.names import GGUF_NAMES, GgufModel
@@ -51,13 +52,18 @@ class ModelFiles(Protocol):
 
 
 def model_files(path: Path) -> ModelFiles:
-    """The files at an existing path. Raises `WeightsError` for a file that cannot be opened."""
+    """The files at an existing path. Raises as `GgufFile` where it is one that cannot be opened."""
     if path.is_dir():
         ggufs = sorted(path.glob("*.gguf"))
-        only_gguf = len(ggufs) == 1 and not os.path.lexists(path / "config.json")
-        return GgufModelFiles(open_weights(ggufs[0])) if only_gguf else DirectoryFiles(path)
-    source = open_weights(path)
-    return GgufModelFiles(source) if isinstance(source, GgufFile) else WeightsOnly(path, source)
+        if len(ggufs) == 1 and not os.path.lexists(path / "config.json"):
+            return GgufModelFiles(ggufs[0])
+        return DirectoryFiles(path)
+    return GgufModelFiles(path) if path.suffix == ".gguf" or _is_gguf(path) else WeightsOnly(path)
+
+
+def _is_gguf(path: Path) -> bool:
+    file = FileBytes(path)
+    return file.read(0, min(file.size, 4)).tobytes() == b"GGUF"
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
@@ -122,11 +128,10 @@ class DirectoryFiles:
 class GgufModelFiles:
     """A GGUF file, which holds everything."""
 
-    def __init__(self, source: WeightSource) -> None:
-        assert isinstance(source, GgufFile)
-        self.file = source
-        self.path = source.path
-        self.where = printable(source.path)
+    def __init__(self, path: Path) -> None:
+        self.file = GgufFile(path)
+        self.path = path
+        self.where = printable(path)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -187,16 +192,22 @@ class WeightsOnly:
     chat_template = None
     tokenizer_note = ""
 
-    def __init__(self, path: Path, source: WeightSource) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.where = printable(path)
-        self.source = source
+
+    @cached_property
+    def source(self) -> WeightSource:
+        return open_weights(self.path)
 
     @property
     def config(self) -> Mapping[str, Any]:
+        weights = self.path.suffix == ".safetensors"
         raise UnsupportedFile(
             f"{printable(self.path.name)} is not a model by itself",
             code="RLX-W005",
             where=self.where,
-            hint="point at the directory with config.json and the weights",
+            hint="point at the directory with config.json and the weights"
+            if weights
+            else "give a model directory or a .gguf file",
         )
