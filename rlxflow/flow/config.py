@@ -75,7 +75,8 @@ class RecipeConfig(BaseModel):
 
 def want_one_part(raw: Mapping[str, Any], where: str) -> None:
     """Refuse the config of a model of several parts, such as `text_config` and `vision_config`."""
-    parts = sorted(k for k, v in raw.items() if k.endswith("_config") and isinstance(v, dict) and v)
+    nested = {k for k, v in raw.items() if k.endswith("_config") and isinstance(v, dict) and v}
+    parts = sorted(nested - IGNORED)
     if parts and parts != ["quantization_config"]:
         raise ConfigError(
             f"the model has several parts: {', '.join(printable(name, 40) for name in parts[:4])}",
