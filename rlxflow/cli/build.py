@@ -59,7 +59,7 @@ def _flow_and_graph(args: argparse.Namespace, profile: CompileProfile | None) ->
     from rlxflow.flow.recipe import recipe_names
     from rlxflow.inspect.declared import declared_flow, declared_graph, example_config
     from rlxflow.inspect.examine import examine
-    from rlxflow.inspect.model_files import read_config
+    from rlxflow.runtime.model_files import read_config
 
     path = Path(args.target)
     if args.target in recipe_names() and not path.exists():

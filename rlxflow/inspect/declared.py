@@ -14,8 +14,7 @@ from rlxflow.flow.recipe import ModelRecipe, Recipe, find_recipe
 from rlxflow.ir.graph import Graph
 from rlxflow.profile.load import load_profile
 from rlxflow.profile.model import CompileProfile
-from rlxflow.runtime.load import Found, choose_recipe
-from rlxflow.weights.source import MapWeights
+from rlxflow.runtime.load import choose_recipe
 
 # Sizes that show a model's form; a field is used where the recipe's config has it.
 _EXAMPLE = {
@@ -48,7 +47,7 @@ def example_config(model_type: str) -> dict[str, Any]:
 
 def declared_flow(raw: Mapping[str, Any], where: str, recipe: str | ModelRecipe | None) -> ModelFlow:
     """The flow of a raw config. Raises `ConfigError`, or what the recipe raises."""
-    chosen = choose_recipe(Found(raw, where, MapWeights({}), None, None, None), recipe)
+    chosen = choose_recipe(raw, where, recipe)
     return chosen.flow(chosen.config(raw, where))
 
 

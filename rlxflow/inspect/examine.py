@@ -13,11 +13,11 @@ from rlxflow.flow.built import BuiltModel, build, raise_problems
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.recipe import ModelRecipe
-from rlxflow.inspect.model_files import ModelFiles, model_files
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.hub import resolve
-from rlxflow.runtime.load import Found, choose_recipe
-from rlxflow.weights.source import MapWeights, WeightSource
+from rlxflow.runtime.load import choose_recipe
+from rlxflow.runtime.model_files import ModelFiles, model_files
+from rlxflow.weights.source import WeightSource
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -81,9 +81,7 @@ def examine(
 
 def _declare(e: Examination, raw: Mapping[str, Any], recipe: str | ModelRecipe | None) -> None:
     """Recipe, config and flow."""
-    source = e.source if e.source is not None else MapWeights({})
-    found = Found(raw, e.files.where, source, None, e.embedding, None)
-    e.recipe = chosen = e.attempt("config", lambda: choose_recipe(found, recipe))
+    e.recipe = chosen = e.attempt("config", lambda: choose_recipe(raw, e.files.where, recipe))
     if chosen is None:
         return
     e.config = config = e.attempt("config", lambda: chosen.config(raw, e.files.where))

@@ -1,7 +1,7 @@
 """What lies at a path, each part opened when it is first asked for.
 
-`load` opens everything or raises; here one bad part does not hide the others, and a large tokenizer is
-not built to look at weights.
+`load` asks for all of them; who only looks builds no tokenizer, and one bad part does not hide the
+others.
 """
 
 from __future__ import annotations
