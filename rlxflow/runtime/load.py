@@ -67,7 +67,7 @@ def resident_bytes(graph: Graph) -> int:
 
 
 def choose_recipe(raw: Mapping[str, Any], where: str, recipe: str | ModelRecipe | None) -> ModelRecipe:
-    """The recipe asked for, or the one of the config's `model_type`. Raises `ConfigError` for an unknown one."""
+    """The recipe asked for, or the one of the config's `model_type`. Raises `ConfigError` for none."""
     if recipe is not None:
         return find_recipe(recipe) if isinstance(recipe, str) else recipe
     model_type = raw.get("model_type")
