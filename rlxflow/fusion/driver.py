@@ -84,6 +84,7 @@ class _Search:
         self.taken: dict[Rule, list[Match]] = defaultdict(list)
         self.refusals: dict[Rule, dict[Node, Refusal]] = defaultdict(dict)
         self._banned = banned
+        self._found: dict[Rule, set[Node]] = defaultdict(set)  # nodes of its matches, taken or refused
         self._finder_misses: dict[Rule, list[Miss]] = defaultdict(list)
 
     def run(self, rules: list[Rule]) -> None:
@@ -127,6 +128,7 @@ class _Search:
                 self._finder_misses[rule].append(found)
 
     def _take(self, rule: Rule, match: Match) -> None:
+        self._found[rule].update(n for n in match.nodes if n.inputs)
         reason = self._banned.get((rule, match.anchor))
         if reason is None and rule.allow is not None:
             reason = rule.allow(match, self.facts)
@@ -140,5 +142,4 @@ class _Search:
 
     def misses(self, rule: Rule) -> tuple[Miss, ...]:
         """The near misses of a rule, closest first."""
-        refused = set(self.refusals[rule])
-        return (*near_misses(rule, self.snapshot, refused), *self._finder_misses[rule])
+        return (*near_misses(rule, self.snapshot, self._found[rule]), *self._finder_misses[rule])

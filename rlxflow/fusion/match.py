@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.errors import GraphError
-from rlxflow.fusion.bind import Binding, Binder
+from rlxflow.fusion.bind import Binder, Binding
+from rlxflow.fusion.derived import is_derived
 from rlxflow.fusion.trace import Pattern, attributes_of
 from rlxflow.ir.graph import Graph, attrs_text
 from rlxflow.ir.op import Op, emitting
@@ -131,7 +132,8 @@ class Snapshot:
             with emitting(replay):
                 taken = {n: attrs[n] for n in attributes_of(pattern.op, pattern.function)}
                 result = pattern.function(*operands, **taken)
-            pattern.op.infer(operands, attrs)
+            if not is_derived(pattern.op):
+                pattern.op.infer(operands, attrs)
         except GraphError as error:
             return miss(anchor, f"[type] {error.message}")
         except _NotThere as error:
@@ -207,6 +209,7 @@ class _Replay:
         node = self._snapshot.nodes.get(node_key(op, operands, attrs))
         if node is None:
             if op.decompose_fn is not None:
+                op.infer(operands, attrs)  # it may refuse what its parts allow, such as broadcasting
                 return op.decompose_fn(*operands, **attrs)
             raise _NotThere(f"it wants a {op.name} that is not there")
         self.nodes[node] = None

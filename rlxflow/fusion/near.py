@@ -13,10 +13,11 @@ from rlxflow.fusion.trace import Pattern, PatternNode, Slot
 from rlxflow.ir.values import Node, Value
 
 
-def near_misses(rule: Rule, snapshot: Snapshot, refused: set[Node]) -> list[Miss]:
+def near_misses(rule: Rule, snapshot: Snapshot, found: set[Node]) -> list[Miss]:
     """Per anchor the variant of a rule that came furthest, where more than half of its nodes agree.
 
-    Anchors are left out that the rule refused, or that a match took which is as large as the pattern.
+    Left out is what contains nodes of matches that the rule itself `found`, and anchors that a match took
+    which is as large as the pattern.
     """
     best: dict[Node, Miss] = {}
     for pattern in rule.patterns:
@@ -24,10 +25,10 @@ def near_misses(rule: Rule, snapshot: Snapshot, refused: set[Node]) -> list[Miss
             continue
         for anchor in snapshot.by_op.get(pattern.anchor.op, ()):
             owner = snapshot.claimed.get(anchor)
-            if anchor in refused or (owner is not None and len(owner.nodes) >= len(pattern.nodes)):
+            if anchor in found or (owner is not None and len(owner.nodes) >= len(pattern.nodes)):
                 continue
-            miss = tolerant(pattern, anchor, snapshot)
-            if miss.share > 0.5 and (anchor not in best or _better(miss, best[anchor])):
+            miss = tolerant(pattern, anchor, snapshot, found)
+            if miss is not None and miss.share > 0.5 and (anchor not in best or _better(miss, best[anchor])):
                 best[anchor] = miss
     return sorted(best.values(), key=lambda m: -m.share)
 
@@ -36,20 +37,27 @@ def _better(a: Miss, b: Miss) -> bool:
     return (a.share, a.agreed) > (b.share, b.agreed)
 
 
-def tolerant(pattern: Pattern, anchor: Node, snapshot: Snapshot) -> Miss:
-    """How many nodes of a pattern are above `anchor`, and the first difference that the walk meets."""
+def tolerant(pattern: Pattern, anchor: Node, snapshot: Snapshot, found: set[Node]) -> Miss | None:
+    """How many nodes of a pattern are above `anchor`, and the first difference that the walk meets.
+
+    None where nodes agree that are `found` already.
+    """
     walk = _Walk()
     walk.enter(pattern.anchor, anchor, "")
     while walk.todo:
         walk.step(*walk.todo.pop())
+    if any(n in found for n in walk.agreeing if n.inputs):
+        return None
     if walk.first is not None:
-        return Miss(pattern, anchor, walk.agreed, *walk.first)
-    found = snapshot.unclaimed().find(pattern, anchor)
-    if isinstance(found, Miss):
-        return found
-    owner = next(snapshot.claimed[n] for n in found.nodes if n in snapshot.claimed)
+        return Miss(pattern, anchor, len(walk.agreeing), *walk.first)
+    strict = snapshot.unclaimed().find(pattern, anchor)
+    if isinstance(strict, Miss):
+        return strict
+    owner = next((snapshot.claimed[n] for n in strict.nodes if n in snapshot.claimed), None)
+    if owner is None:  # nothing stands in its way but a limit on rewrites
+        return None
     reason = f"[use] nodes of it are part of a {owner.pattern.op.name}"
-    return Miss(pattern, anchor, walk.agreed, anchor, reason)
+    return Miss(pattern, anchor, len(walk.agreeing), anchor, reason)
 
 
 class _Walk:
@@ -57,7 +65,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.todo: list[tuple[Slot, Value, str]] = []
-        self.agreed = 0
+        self.agreeing: list[Node] = []
         self.first: tuple[Node, str] | None = None
         self._seen = Binding([], {}, {}, {})
 
@@ -74,7 +82,7 @@ class _Walk:
         if reason:
             self._differs(node, reason)
         else:
-            self.agreed += 1
+            self.agreeing.append(node)
         operands = node.operands
         if len(operands) != len(wanted.operands):
             return

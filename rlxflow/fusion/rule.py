@@ -87,9 +87,7 @@ class Rule:
     def variant(self, op: Op[..., Any], operands: tuple[Value | None, ...]) -> Pattern:
         """The pattern of `op` that has these operands."""
         present = [v is not None for v in operands]
-        return next(
-            p for p in self.patterns if p.op is op and present == [s is not None for s in p.operands]
-        )
+        return next(p for p in self.patterns if p.op is op and present == [s is not None for s in p.operands])
 
 
 def small_input(match: Match, facts: Facts) -> str | None:

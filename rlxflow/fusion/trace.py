@@ -139,21 +139,30 @@ class Pattern:
         return frozenset(n.op for n in self.nodes)
 
     def may_end_at(self, node: Node) -> bool:
-        """A quick look at a node of the anchor's op: whether its operands come from the ops wanted."""
-        wanted = self._before_anchor
-        found = [None if v is None else v.node.op for v in node.operands]
-        if len(found) != len(wanted):
-            return False
-        orders = (found, found[::-1]) if node.op.commutative else (found,)
-        return any(all(w is None or w is f for w, f in zip(wanted, o, strict=True)) for o in orders)
-
-    @cached_property
-    def _before_anchor(self) -> tuple[Op[..., Any] | None, ...]:
-        slots = self.anchor.operands
-        return tuple(None if s is None or s.node is None else s.node.op for s in slots)
+        """A quick look at what is above a node: whether it has the ops wanted, a few steps deep."""
+        return _alike(self.anchor, node, LOOK_AHEAD)
 
     def __repr__(self) -> str:
         return f"<pattern {self.op.name} {self.fixed} of {len(self.nodes)} nodes>"
+
+
+LOOK_AHEAD = 3  # steps; an output projection then differs from others by the attention above it
+
+
+def _alike(wanted: PatternNode, node: Node, depth: int) -> bool:
+    if node.op is not wanted.op or len(node.operands) != len(wanted.operands):
+        return False
+    if depth == 0:
+        return True
+    orders = (node.operands, node.operands[::-1]) if node.op.commutative else (node.operands,)
+    return any(
+        all(
+            value is not None and _alike(slot.node, value.node, depth - 1)
+            for slot, value in zip(wanted.operands, operands, strict=True)
+            if slot is not None and slot.node is not None
+        )
+        for operands in orders
+    )
 
 
 class _Tracer:

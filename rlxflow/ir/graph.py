@@ -119,6 +119,8 @@ def live_nodes(
 
 def attr_text(value: object) -> str:
     """An attribute in the one spelling used by the text form and by digests."""
+    if type(value) in (int, float, bool):  # the most frequent first
+        return repr(value)
     if isinstance(value, DType):
         return f"!{value.name}"
     if isinstance(value, Sym):

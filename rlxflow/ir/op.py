@@ -17,6 +17,7 @@ A primitive op has a NumPy `reference`; a block or fused op has a `decompose` in
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,20 @@ R = TypeVar("R", covariant=True)
 Level = Literal["primitive", "block", "fused"]
 
 OPS: dict[str, Op[..., Any]] = {}
+
+
+# Modules that fill the table, and the function of each that does so ("" where importing is enough).
+_VOCABULARY = (("rlxflow.ops", ""), ("rlxflow.fusion.rules", "all_rules"))
+
+
+def find_op(name: str) -> Op[..., Any] | None:
+    """The op of that name; the vocabulary is imported if the name is not known yet."""
+    if name not in OPS:
+        for module, function in _VOCABULARY:
+            loaded = importlib.import_module(module)
+            if function:
+                getattr(loaded, function)()
+    return OPS.get(name)
 
 
 class Emitter(Protocol):

@@ -20,7 +20,7 @@ from typing import Any
 from rlxflow.errors import GraphError, nearest, printable
 from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.graph import Graph, State, attr_text, type_text
-from rlxflow.ir.op import OPS
+from rlxflow.ir.op import OPS, find_op
 from rlxflow.ir.scan import Line, malformed
 from rlxflow.ir.values import Node, Value
 
@@ -117,7 +117,7 @@ class _Parser:
         count = line.take() if line.skip(":") else "1"
         line.expect("=")
         op_name = line.take()
-        op = OPS.get(op_name)
+        op = find_op(op_name)
         if op is None:
             hint = nearest(op_name, OPS) or "see `rlxflow list ops`"
             raise malformed(f"no op {printable(op_name, 60)!r}", hint)

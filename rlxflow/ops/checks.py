@@ -78,11 +78,24 @@ def want_dtype(name: str, v: Value, dtype: DType) -> None:
 
 def common_dtype(a: Value, b: Value) -> DType:
     """The dtype of both. A weight stored in another float type takes the other operand's."""
-    weights = [v.node.op.name == "param" for v in (a, b)]
+    weights = [is_stored(v) for v in (a, b)]
     if a.dtype.kind == b.dtype.kind == "float" and weights in ([True, False], [False, True]):
         return b.dtype if weights[0] else a.dtype
     want_dtype("b", b, a.dtype)
     return a.dtype
+
+
+def is_stored(v: Value) -> bool:
+    """Whether a value is a weight, or rows of weights put side by side: it has the weight's storage type."""
+    stack, seen = [v.node], set()
+    while stack:
+        node = stack.pop()
+        if node.op.name in ("slice", "concat") and node not in seen:
+            seen.add(node)
+            stack.extend(x.node for x in node.inputs)
+        elif node.op.name != "param" and node not in seen:
+            return False
+    return True
 
 
 def axis_of(axis: int, rank: int) -> int:

@@ -23,6 +23,7 @@ from rlxflow.ops.checks import (
     want_number,
     want_plain,
 )
+from rlxflow.ops.erf import erf as numpy_erf
 
 
 def _binary(a: Value, b: Value) -> Type:
@@ -109,6 +110,13 @@ def exp(x: Value) -> Type:
 
 
 @op("primitive")
+def erf(x: Value) -> Type:
+    """2/√π · ∫₀ˣ exp(−t²) dt"""
+    want_float("x", x)
+    return x.type
+
+
+@op("primitive")
 def tanh(x: Value) -> Type:
     """tanh x"""
     want_float("x", x)
@@ -140,6 +148,7 @@ _REFERENCES: dict[Op[..., Value], Any] = {
     minimum: np.minimum,
     neg: np.negative,
     exp: np.exp,
+    erf: numpy_erf,
     tanh: np.tanh,
     sqrt: np.sqrt,
     rsqrt: lambda x: 1 / np.sqrt(x),

@@ -8,16 +8,20 @@ Where a down projection alone follows and nothing has a bias, the larger gated_m
 
 from __future__ import annotations
 
+from rlxflow.fusion.derived import fused_op
 from rlxflow.fusion.rule import Rule
-from rlxflow.ir.op import op
-from rlxflow.ir.values import Type, Value
+from rlxflow.ir.values import Value
 from rlxflow.ops.activation import Activation
 from rlxflow.ops.blocks import matmul_bias_act
-from rlxflow.ops.checks import fail, want_shape
+from rlxflow.ops.checks import want_shape
 from rlxflow.ops.elementwise import mul
 
 
-@op("fused")
+def _same_width(x: Value, gate: Value, up: Value, *_: Value | None, **__: object) -> None:
+    want_shape("up", up, gate.shape)
+
+
+@fused_op(_same_width)
 def fused_gate_up(
     x: Value,
     gate: Value,
@@ -26,30 +30,11 @@ def fused_gate_up(
     up_bias: Value | None = None,
     *,
     activation: Activation = "silu",
-) -> Type:
+) -> Value:
     """act(x · gateᵀ + gate_bias) ⊙ (x · upᵀ + up_bias).
 
-    x: [..., H]; gate, up: [I, H], each in its own dtype; gate_bias, up_bias: [I], both or none; result:
-    [..., I].
+    x: [..., H]; gate, up: [I, H], each in its own dtype; gate_bias, up_bias: [I]; result: [..., I].
     """
-    if (gate_bias is None) != (up_bias is None):
-        raise fail("gate_bias and up_bias come together", "give both or none")
-    y = matmul_bias_act.rule(x, gate, gate_bias)
-    matmul_bias_act.rule(x, up, up_bias)
-    want_shape("up", up, gate.shape)
-    return y
-
-
-@fused_gate_up.decompose
-def _fused_gate_up(
-    x: Value,
-    gate: Value,
-    up: Value,
-    gate_bias: Value | None = None,
-    up_bias: Value | None = None,
-    *,
-    activation: Activation = "silu",
-) -> Value:
     return mul(matmul_bias_act(x, gate, gate_bias, activation=activation), matmul_bias_act(x, up, up_bias))
 
 

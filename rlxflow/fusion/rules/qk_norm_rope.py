@@ -30,7 +30,8 @@ def qk_norm_rope(
 ) -> tuple[Value, Value]:
     """(rope(rms_norm(q)), rope(rms_norm(k))): see `rms_norm`, over each head, and `rope`.
 
-    q: float [B, S, H, D]; k: float [B, S, Hkv, D]; q_norm, k_norm: [D]; cos, sin: [B, S, R/2]; results as q, k.
+    q: float [B, S, H, D]; k: float [B, S, Hkv, D]; q_norm, k_norm: [D]; cos, sin: [B, S, R/2];
+    results: as q and k.
     """
     q, k = (
         rope(rms_norm(x, w, eps=eps, unit_offset=unit_offset), cos, sin, interleaved=interleaved)

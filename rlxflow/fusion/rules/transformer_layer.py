@@ -89,15 +89,15 @@ def fused_transformer_layer(
 ) -> Value:
     """h = LN₁(x + attention(x)); y = LN₂(h + act(h · fc1ᵀ + b) · fc2ᵀ + b), with A = num_heads · head_dim.
 
-    hidden: [B, S, H]; qkv_w: [3A, H], the rows of q, then k, then v; qkv_b: [3A]; out_w: [H, A]; fc1_w: [I, H];
-    fc2_w: [H, I]; biases as the rows of their weight; ln1_g, ln1_b, ln2_g, ln2_b: [H]; mask: [B, S], non-zero
-    = the key is valid. Result: [B, S, H].
+    hidden: [B, S, H]; qkv_w: [3A, H], the rows of q, then k, then v; qkv_b: [3A]; out_w: [H, A]; fc1_w:
+    [I, H]; fc2_w: [H, I]; biases as the rows of their weight; ln1_g, ln1_b, ln2_g, ln2_b: [H];
+    mask: [B, S], non-zero = the key is valid. Result: [B, S, H].
     """
     rows = num_heads * head_dim
-    weights = (slice_(qkv_w, axis=0, start=i * rows, stop=(i + 1) * rows) for i in range(3))
-    biases = (slice_(qkv_b, axis=0, start=i * rows, stop=(i + 1) * rows) for i in range(3))
+    q_w, k_w, v_w = (slice_(qkv_w, axis=0, start=i * rows, stop=(i + 1) * rows) for i in range(3))
+    q_b, k_b, v_b = (slice_(qkv_b, axis=0, start=i * rows, stop=(i + 1) * rows) for i in range(3))
     return encoder_layer(
-        *(hidden, *weights, *biases, out_w, out_b),
+        *(hidden, q_w, k_w, v_w, q_b, k_b, v_b, out_w, out_b),
         *(ln1_g, ln1_b, fc1_w, fc1_b, fc2_w, fc2_b, ln2_g, ln2_b, mask),
         num_heads=num_heads,
         head_dim=head_dim,
@@ -108,12 +108,20 @@ def fused_transformer_layer(
     )
 
 
-def _packed(*operands: Value | None, **attrs: Any) -> Value:
+def _packed(
+    hidden: Value,
+    q_w: Value,
+    k_w: Value,
+    v_w: Value,
+    q_b: Value,
+    k_b: Value,
+    v_b: Value,
+    *others: Any,
+    **attrs: Any,
+) -> Value:
     """The layer with its query, key and value weights as one."""
-    hidden, q_w, k_w, v_w, q_b, k_b, v_b, *others = operands
-    return fused_transformer_layer(
-        hidden, concat(q_w, k_w, v_w, axis=0), concat(q_b, k_b, v_b, axis=0), *others, **attrs
-    )
+    qkv_w, qkv_b = concat(q_w, k_w, v_w, axis=0), concat(q_b, k_b, v_b, axis=0)
+    return fused_transformer_layer(hidden, qkv_w, qkv_b, *others, **attrs)
 
 
 def _may_pack(match: Match, facts: Facts) -> str | None:
