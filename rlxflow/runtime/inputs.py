@@ -43,7 +43,7 @@ def as_array(name: str, value: Any, spec: InputSpec) -> Array:
         bad = int(array.min()) if array.min() < low else int(array.max())
         if not low <= bad <= high:
             hint = "1 = a token, 0 = padding" if is_mask else f"it takes {spec.dtype}"
-            raise InputError(f"input {name!r} holds {bad}", code="RLX-R014", hint=hint)
+            raise InputError(f"input {name!r} holds {bad}", code="RLX-R017", hint=hint)
     return np.ascontiguousarray(array.astype(to_numpy(spec.dtype), copy=False))
 
 
@@ -66,7 +66,7 @@ def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[st
 
 
 def check_length(inputs: Mapping[str, Array], max_positions: int | None) -> None:
-    """Raise `InputError` (R007) for a sequence longer than an encoder's table of positions."""
+    """Raise `InputError` (R016) for a sequence longer than an encoder's table of positions."""
     ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
     if max_positions is None or ids is None or ids.ndim != 2 or ids.shape[1] <= max_positions:
         return
@@ -75,7 +75,7 @@ def check_length(inputs: Mapping[str, Array], max_positions: int | None) -> None
     longest = int(np.where(valid.any(1), spans, 0).max(initial=0))
     if longest > max_positions:
         message = f"a sequence has {longest} tokens, the model takes {max_positions}"
-        raise InputError(message, code="RLX-R007", hint="cut the text; .embed(texts) does so by itself")
+        raise InputError(message, code="RLX-R016", hint="cut the text; .embed(texts) does so by itself")
 
 
 def check_room(graph: Graph, inputs: Mapping[str, Array], outputs: tuple[str, ...], capacity: int) -> None:

@@ -370,7 +370,7 @@ def test_same_model(case: str, tmp_path: Path) -> None:
     assert any("auto_map" in note for note in model.report.notes) == ("auto_map" in SAME[case])
 
 
-def test_c4_no_base_means_what_hugging_face_says(tmp_path: Path) -> None:
+def test_C4_no_base_means_what_hugging_face_says(tmp_path: Path) -> None:
     """Without any rope setting the base is 10000; a recipe without a default refuses."""
     assert "rope_theta" not in config("llama") and "rope_parameters" not in config("llama")
     assert rlxflow.find_recipe("llama").config(config("llama"), "").rope.theta == 10000.0
@@ -387,7 +387,7 @@ def test_window_defaults_are_those_of_hugging_face() -> None:
     assert [none.window(i) for i in range(2)] == [0, 0]
 
 
-def test_c1_damage_to_every_byte(tmp_path: Path) -> None:
+def test_C1_damage_to_every_byte(tmp_path: Path) -> None:
     """Every prefix and every byte replaced: a model, or an `RlxError`."""
     golden = goldens.hf_case("llama", "plain")
     keep = {k: v for k, v in golden.config.items() if k not in ("architectures", "hidden_act")}

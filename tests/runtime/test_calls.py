@@ -48,7 +48,7 @@ BOTH: dict[str, tuple[dict[str, Any], str, str]] = {
     "R2-negative": ({"input_ids": [[5, -1]]}, "RLX-R001", "ids run from 0"),
     "R2-beyond": ({"input_ids": [[5, 113]]}, "RLX-R001", "ids run from 0"),
     "R2-far-beyond": ({"input_ids": [[5, 2**40]]}, "RLX-R001", "ids run from 0"),
-    "R2-uint64": ({"input_ids": np.array([[2**63 + 5]], np.uint64)}, "RLX-R014", "i64"),
+    "R2-uint64": ({"input_ids": np.array([[2**63 + 5]], np.uint64)}, "RLX-R017", "i64"),
     "R2-larger-than-int64": ({"input_ids": [[2**70]]}, "RLX-R011", "integers"),
     "R2-float": ({"input_ids": [[5.0, 6.0]]}, "RLX-R011", "cast ids to integers"),
     "R2-bool": ({"input_ids": [[True, False]]}, "RLX-R011", "cast ids to integers"),
@@ -60,17 +60,17 @@ BOTH: dict[str, tuple[dict[str, Any], str, str]] = {
     "R3-other-batch": ({"input_ids": IDS, "attention_mask": [[1, 1, 1]] * 2}, "RLX-R004", "agree|equal"),
     "R3-one-axis": ({"input_ids": IDS, "attention_mask": [1, 1, 1]}, "RLX-R012", "wrap one"),
     "R3-float": ({"input_ids": IDS, "attention_mask": [[1.0, 1.0, 0.0]]}, "RLX-R011", "i64"),
-    "R3-additive": ({"input_ids": IDS, "attention_mask": [[0, 0, -10000]]}, "RLX-R014", "0 = padding"),
-    "R3-counts": ({"input_ids": IDS, "attention_mask": [[1, 2, 2]]}, "RLX-R014", "0 = padding"),
+    "R3-additive": ({"input_ids": IDS, "attention_mask": [[0, 0, -10000]]}, "RLX-R017", "0 = padding"),
+    "R3-counts": ({"input_ids": IDS, "attention_mask": [[1, 2, 2]]}, "RLX-R017", "0 = padding"),
     "R3-unknown-input": ({"input_ids": IDS, "attention_mas": ONES}, "RLX-R006", "'attention_mask'"),
     "R3-hf-positions": ({"input_ids": IDS, "position_ids": ONES}, "RLX-R006", "input"),
     "R6-unknown-output": ({"input_ids": IDS, "outputs": ["logit"]}, "RLX-R005", "last_hidden_state|logits"),
 }
 BERT_ONLY: dict[str, tuple[dict[str, Any], str, str]] = {
-    "R1-longer-than-positions": ({"input_ids": np.ones((1, 41), int)}, "RLX-R007", "embed"),
+    "R1-longer-than-positions": ({"input_ids": np.ones((1, 41), int)}, "RLX-R016", "embed"),
     "R1-padded-and-longer": (
         {"input_ids": np.ones((1, 50), int), "attention_mask": np.arange(50)[None] >= 9},
-        "RLX-R007",
+        "RLX-R016",
         "embed",
     ),
     "R2-type-beyond": ({"input_ids": IDS, "token_type_ids": [[0, 1, 2]]}, "RLX-R001", "0 to 1"),
@@ -110,17 +110,17 @@ def test_empty_batches(shape: tuple[int, int], bert: rlxflow.Model, llama: rlxfl
     assert not found["last_logits"].any()
 
 
-def test_r1_one_token(bert: rlxflow.Model, llama: rlxflow.Model) -> None:
+def test_R1_one_token(bert: rlxflow.Model, llama: rlxflow.Model) -> None:
     assert np.isfinite(bert(input_ids=[[5]])["last_hidden_state"]).all()
     assert np.isfinite(llama(input_ids=[[5]])["logits"]).all()
 
 
-def test_r1_a_decoder_goes_beyond_its_positions_as_in_hugging_face(llama: rlxflow.Model) -> None:
+def test_R1_a_decoder_goes_beyond_its_positions_as_in_hugging_face(llama: rlxflow.Model) -> None:
     assert llama.max_positions == 64
     assert np.isfinite(llama(input_ids=np.ones((1, 70), np.int64))["logits"]).all()
 
 
-def test_r1_padding_does_not_count_as_length(bert: rlxflow.Model) -> None:
+def test_R1_padding_does_not_count_as_length(bert: rlxflow.Model) -> None:
     ids = np.ones((1, 60), np.int64)
     mask = (np.arange(60) >= 20)[None]
     found = bert(input_ids=ids, attention_mask=mask)["last_hidden_state"]
@@ -128,7 +128,7 @@ def test_r1_padding_does_not_count_as_length(bert: rlxflow.Model) -> None:
 
 
 @pytest.mark.parametrize("golden", [BERT, LLAMA], ids=["encoder", "decoder"])
-def test_r3_a_row_without_tokens_is_zero(
+def test_R3_a_row_without_tokens_is_zero(
     golden: goldens.Golden, bert: rlxflow.Model, llama: rlxflow.Model
 ) -> None:
     model = bert if golden is BERT else llama
@@ -140,7 +140,7 @@ def test_r3_a_row_without_tokens_is_zero(
     assert np.array_equal(found[[0, 2]], run(model, golden)[[0, 2]])
 
 
-def test_r3_what_lies_under_the_padding_does_not_matter(bert: rlxflow.Model, llama: rlxflow.Model) -> None:
+def test_R3_what_lies_under_the_padding_does_not_matter(bert: rlxflow.Model, llama: rlxflow.Model) -> None:
     for model, golden in ((bert, BERT), (llama, LLAMA)):
         inputs = model_inputs(golden)
         inputs["input_ids"][~golden.valid] = -100
@@ -148,7 +148,7 @@ def test_r3_what_lies_under_the_padding_does_not_matter(bert: rlxflow.Model, lla
         assert np.array_equal(model(**inputs)[output], run(model, golden))
 
 
-def test_r3_holes_in_an_encoder_mask_are_masked_keys(bert: rlxflow.Model) -> None:
+def test_R3_holes_in_an_encoder_mask_are_masked_keys(bert: rlxflow.Model) -> None:
     """A masked token in the middle keeps its position; nobody sees it."""
     ids = np.array([[5, 6, 7, 8, 9]])
     mask = np.array([[1, 1, 0, 1, 1]])
@@ -220,7 +220,7 @@ def test_inputs_are_not_written_to_and_results_are_the_callers(llama: rlxflow.Mo
     assert all(np.array_equal(inputs[key], before[key]) for key in inputs)
 
 
-def test_r9_a_call_larger_than_memory_is_refused(
+def test_R9_a_call_larger_than_memory_is_refused(
     llama: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rlxflow.runtime.inputs.available_memory", lambda: 80 << 20)
@@ -230,7 +230,7 @@ def test_r9_a_call_larger_than_memory_is_refused(
     assert caught.value.code == "RLX-R015" and "smaller batch" in caught.value.hint
 
 
-def test_r11_threads_share_a_model(bert: rlxflow.Model, llama: rlxflow.Model) -> None:
+def test_R11_threads_share_a_model(bert: rlxflow.Model, llama: rlxflow.Model) -> None:
     jobs = [(bert, BERT), (llama, LLAMA)] * 12
     expected = {id(model): run(model, golden) for model, golden in jobs[:2]}
     sys.setswitchinterval(1e-5)
@@ -249,7 +249,7 @@ def _in_child(model: rlxflow.Model, golden: goldens.Golden, pipe: Any) -> None:
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_r11_a_model_works_after_a_fork(llama: rlxflow.Model) -> None:
+def test_R11_a_model_works_after_a_fork(llama: rlxflow.Model) -> None:
     expected: Array = run(llama, LLAMA)
     receive, send = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_in_child, args=(llama, LLAMA, send))

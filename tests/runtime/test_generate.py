@@ -87,7 +87,7 @@ def test_closing_a_stream_cancels(model: rlxflow.Model, monkeypatch: pytest.Monk
     assert list(stream) == [] and len(calls) == count
 
 
-def test_r10_an_interrupt_leaves_the_model_as_it_was(
+def test_R10_an_interrupt_leaves_the_model_as_it_was(
     model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rlxflow.runtime.sampling import Sampler

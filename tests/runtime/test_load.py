@@ -131,7 +131,7 @@ def test_more_layers_than_the_file_has(folder: Path) -> None:
     assert error.hint and len(error.message) < 4000
 
 
-def test_r9_weights_larger_than_memory_are_refused_before_they_are_read(
+def test_R9_weights_larger_than_memory_are_refused_before_they_are_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = rlxflow.load(folder).graph
@@ -144,14 +144,14 @@ def test_r9_weights_larger_than_memory_are_refused_before_they_are_read(
     assert not read and error.details["available_bytes"] == needed - 1
 
 
-def test_r9_half_precision_counts_as_what_it_widens_to(tmp_path: Path) -> None:
+def test_R9_half_precision_counts_as_what_it_widens_to(tmp_path: Path) -> None:
     halves = {key: value.astype(np.float16) for key, value in GOLDEN.weights.items()}
     graph = rlxflow.load(write_model(tmp_path, GOLDEN.config, halves)).graph
     total = sum(value.size for value in halves.values())
     assert 4 * total <= resident_bytes(graph) < 4.5 * total
 
 
-def test_r9_running_out_of_memory_while_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_R9_running_out_of_memory_while_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
@@ -183,7 +183,7 @@ def test_without_a_tokenizer_only_texts_are_refused(folder: Path) -> None:
     assert caught.value.code == "RLX-T040" and "tokenizer.json" in caught.value.hint
 
 
-def test_k1_ids_beyond_the_embedding_rows(folder: Path) -> None:
+def test_K1_ids_beyond_the_embedding_rows(folder: Path) -> None:
     word_tokenizer(folder / "tokenizer.json", 113)
     assert rlxflow.load(folder).require_tokenizer().encode("w5 w112") == [5, 112]
     word_tokenizer(folder / "tokenizer.json", 114)
@@ -191,7 +191,7 @@ def test_k1_ids_beyond_the_embedding_rows(folder: Path) -> None:
     assert "113 embedding rows" in error.message
 
 
-def test_k1_a_damaged_tokenizer(folder: Path) -> None:
+def test_K1_a_damaged_tokenizer(folder: Path) -> None:
     word_tokenizer(folder / "tokenizer.json", 10)
     data = (folder / "tokenizer.json").read_bytes()
     (folder / "tokenizer.json").write_bytes(data[: len(data) // 2])
