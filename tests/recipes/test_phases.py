@@ -10,6 +10,7 @@ import pytest
 from model_files import Array, model_inputs, run, write_golden
 
 import rlxflow
+from rlxflow.profile.load import load_profile
 
 TOLERANCE = 1e-5
 DECODERS = [(t, n) for t in ("llama", "qwen2", "qwen3") for n in goldens.hf_names(t)]
@@ -76,6 +77,19 @@ def test_cache_capacity_changes_no_bit(model_type: str, name: str, tmp_path) -> 
     steps = list(chunks(ids.shape[1], 5))
     tight, roomy = (feed(model, ids, lengths, steps, capacity) for capacity in (ids.shape[1], 300))
     assert np.array_equal(tight, roomy)
+
+
+def test_a_half_precision_cache_rounds_once(tmp_path) -> None:
+    """What is cached is what every phase reads: phases agree as with f32, the rounding shows against it."""
+    golden = goldens.hf_case("qwen3", "plain")
+    model = rlxflow.load(write_golden(tmp_path, golden), load_profile("exact", ["precision.kv_cache=f16"]))
+    ids, expected, lengths = packed(golden)
+    width = ids.shape[1]
+    valid = np.arange(width) < lengths[:, None]
+    prefill = feed(model, ids, lengths, [width], width)
+    singles = feed(model, ids, lengths, list(chunks(width, 1)), width)
+    assert goldens.error(singles, prefill, valid) <= 1e-4  # a value near a tie may round the other way
+    assert 1e-5 < goldens.error(prefill, expected, valid) < 2e-2
 
 
 def test_a_cache_that_grows_and_one_that_forgets(tmp_path) -> None:
