@@ -19,6 +19,7 @@ class DecoderConfig(RecipeConfig):
     """
 
     default_theta: ClassVar[float | None] = None
+    partial_rotary: ClassVar[bool] = False  # whether models of this kind may rotate a part of each head
 
     vocab_size: Size
     hidden_size: Size
@@ -73,7 +74,13 @@ class DecoderConfig(RecipeConfig):
             raise _misfit(
                 f"{self.num_attention_heads} attention heads do not divide hidden_size {self.hidden_size}"
             )
-        _ = self.rope, self.activation  # raise what they have to say now
+        _ = self.activation  # raises for one that we do not have
+        if self.rope.rotary_dim != self.head_size and not self.partial_rotary:
+            raise ConfigError(
+                f"{self.rope.rotary_dim} of head_dim {self.head_size} channels are rotary",
+                code="RLX-C008",
+                hint="Hugging Face rotates whole heads in models of this kind; remove partial_rotary_factor",
+            )
         return self
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import goldens
 import pytest
@@ -213,6 +213,12 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
         MAY_CHANGE,
     ),
     "C4-scaling-list": (config("llama", rope_scaling=["linear", 2.0]), "RLX-C004", CORRECT),
+    "C4-partial": (config("llama", partial_rotary_factor=0.5), "RLX-C008", "whole heads"),
+    "C4-partial-inside": (
+        config("qwen3", rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+        "RLX-C008",
+        "whole heads",
+    ),
     "C4-partial-odd": (config("llama", partial_rotary_factor=0.25), "RLX-C008", "even"),
     "C4-partial-above-one": (config("llama", partial_rotary_factor=2.0), "RLX-C008", "at most head_dim"),
     "C4-interleaved": (config("llama", rope_interleaved=True), "RLX-C004", CORRECT),
@@ -408,3 +414,11 @@ def test_C1_damage_to_every_byte(tmp_path: Path) -> None:
         except rlxflow.RlxError as error:
             assert error.code and error.hint
     assert 0 < loaded < len(variants) / 10
+
+
+def test_C4_partial_rotary_where_a_recipe_allows_it() -> None:
+    class Partial(rlxflow.DecoderConfig):
+        partial_rotary: ClassVar[bool] = True
+
+    raw = config("llama", partial_rotary_factor=0.5, rope_theta=1e4)
+    assert Partial.parse(raw).rope.rotary_dim == 6
