@@ -14,7 +14,7 @@ from rlxflow.ir.values import Node, Value
 
 
 def near_misses(rule: Rule, snapshot: Snapshot, found: set[Node]) -> list[Miss]:
-    """Per anchor the variant of a rule that came furthest, where more than half of its nodes agree.
+    """Per anchor the variant of a rule that came furthest, where at least half of its nodes agree.
 
     Left out is what contains nodes of matches that the rule itself `found`, and anchors that a match took
     which is as large as the pattern.
@@ -28,7 +28,7 @@ def near_misses(rule: Rule, snapshot: Snapshot, found: set[Node]) -> list[Miss]:
             if anchor in found or (owner is not None and len(owner.nodes) >= len(pattern.nodes)):
                 continue
             miss = tolerant(pattern, anchor, snapshot, found)
-            if miss is not None and miss.share > 0.5 and (anchor not in best or _better(miss, best[anchor])):
+            if miss is not None and miss.share >= 0.5 and (anchor not in best or _better(miss, best[anchor])):
                 best[anchor] = miss
     return sorted(best.values(), key=lambda m: -m.share)
 
@@ -67,32 +67,45 @@ class _Walk:
         self.todo: list[tuple[Slot, Value, str]] = []
         self.agreeing: list[Node] = []
         self.first: tuple[Node, str] | None = None
+        self._agreed: set[PatternNode] = set()
         self._seen = Binding([], {}, {}, {})
 
     def step(self, slot: Slot, value: Value, reader: str) -> None:
-        known = self._seen.slots.setdefault(slot, value)
-        if known is not value:
+        known = self._seen.slots.get(slot)
+        if known is value:
+            return
+        if known is not None:
             self._differs(value.node, f"[operand] {reader}not the {known.node.op.name} that other uses have")
-        elif slot.node is not None and slot.node not in self._seen.nodes:
+        self._seen.slots[slot] = value
+        if slot.node is not None and slot.node not in self._agreed:  # a wrong value may have come first
             self.enter(slot.node, value.node, reader)
 
     def enter(self, wanted: PatternNode, node: Node, reader: str) -> None:
-        self._seen.nodes[wanted] = node
         reason = self._reason(wanted, node, reader)
-        if reason:
-            self._differs(node, reason)
-        else:
+        if not reason:
+            self._agreed.add(wanted)
             self.agreeing.append(node)
+            return self._above(wanted, node)
+        self._differs(node, reason)
+        missing = next((s.node for s in wanted.operands if s and s.node and s.node.op is node.op), None)
+        if missing is not None:  # the graph has nothing where the pattern has `wanted`
+            if missing not in self._agreed:
+                self.enter(missing, node, reader)
+        elif len(node.operands) == len(wanted.operands):
+            self._above(wanted, node)
+        return None
+
+    def _above(self, wanted: PatternNode, node: Node) -> None:
+        """Go on with the operands, those of a commutative op in the order that fits."""
         operands = node.operands
-        if len(operands) != len(wanted.operands):
-            return
         if wanted.op.commutative and not may_fit(wanted, operands, self._seen):
             flipped = operands[::-1]
             operands = flipped if may_fit(wanted, flipped, self._seen) else operands
         names = node.op.operand_names
-        for i, (slot, value) in enumerate(zip(wanted.operands, operands, strict=True)):
+        for i, (slot, value) in enumerate(zip(wanted.operands, operands, strict=False)):
             if slot is not None and value is not None:
-                self.todo.append((slot, value, f"{node.op.name} operand {names[i]!r}: "))
+                name = names[i] if i < len(names) else str(i)
+                self.todo.append((slot, value, f"{node.op.name} operand {name!r}: "))
 
     def _reason(self, wanted: PatternNode, node: Node, reader: str) -> str:
         if node.op is not wanted.op:

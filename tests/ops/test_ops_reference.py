@@ -29,7 +29,7 @@ def ids(cases: list[Case]) -> list[str]:
 
 
 def test_every_op_has_a_case() -> None:
-    assert {name for name, op in OPS.items() if op.rule.__module__.startswith("rlxflow.")} == {
+    assert {name for name, op in OPS.items() if op.rule.__module__.startswith("rlxflow.ops.")} == {
         *(case.op for case in CASES),
         *("input", "param", "state"),  # leaves that only name what is given
     }
