@@ -215,7 +215,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "C4-scaling-list": (config("llama", rope_scaling=["linear", 2.0]), "RLX-C004", CORRECT),
     "C4-partial": (config("llama", partial_rotary_factor=0.5), "RLX-C008", "whole heads"),
     "C4-partial-inside": (
-        config("qwen3", rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+        config("qwen3", rope_parameters={"partial_rotary_factor": 0.5}),
         "RLX-C008",
         "whole heads",
     ),
