@@ -90,10 +90,24 @@ def flow(config: BertConfig) -> ModelFlow:
     )
 
 
+def expected(config: BertConfig) -> dict[str, int]:
+    """How many places each fusion rule finds: one for the embeddings, the others in each layer."""
+    layers = config.num_hidden_layers
+    return {
+        "fuse-transformer-layer": layers,
+        "fuse-attention-block": layers,
+        "fuse-shared-input-matmul": layers,
+        "fuse-matmul-bias-act": 6 * layers,
+        "fuse-residual-ln": 2 * layers + 1,
+        "fuse-embedding-norm": 1,
+    }
+
+
 RECIPE = Recipe(
     "bert",
     BertConfig,
     flow,
     prefixes=("", "bert."),
     unused=("embeddings.position_ids", "pooler.*", "cls.*", "bert.embeddings.position_ids", "bert.pooler.*"),
+    expected=expected,
 )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from rlxflow import DecoderConfig, LlamaDecoderSpec, LlamaDecoderStage, ModelFlow, Recipe, decoder_flow
+from rlxflow import (
+    DecoderConfig,
+    LlamaDecoderSpec,
+    LlamaDecoderStage,
+    ModelFlow,
+    Recipe,
+    decoder_flow,
+    decoder_places,
+)
 
 
 class LlamaConfig(DecoderConfig):
@@ -31,4 +39,10 @@ def flow(config: LlamaConfig) -> ModelFlow:
     return decoder_flow("llama", config, layer)
 
 
-RECIPE = Recipe("llama", LlamaConfig, flow, unused=("*.rotary_emb.inv_freq",))
+def expected(config: LlamaConfig) -> dict[str, int]:
+    """How many places each fusion rule finds."""
+    bias = config.attention_bias
+    return decoder_places(config, qkv_bias=bias, out_bias=bias, mlp_bias=config.mlp_bias)
+
+
+RECIPE = Recipe("llama", LlamaConfig, flow, unused=("*.rotary_emb.inv_freq",), expected=expected)

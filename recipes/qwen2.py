@@ -12,6 +12,7 @@ from rlxflow import (
     Recipe,
     WindowedDecoderConfig,
     decoder_flow,
+    decoder_places,
 )
 
 
@@ -33,4 +34,9 @@ def flow(config: Qwen2Config) -> ModelFlow:
     return decoder_flow("qwen2", config, layer)
 
 
-RECIPE = Recipe("qwen2", Qwen2Config, flow, unused=("*.rotary_emb.inv_freq",))
+def expected(config: Qwen2Config) -> dict[str, int]:
+    """How many places each fusion rule finds."""
+    return decoder_places(config, qkv_bias=True)
+
+
+RECIPE = Recipe("qwen2", Qwen2Config, flow, unused=("*.rotary_emb.inv_freq",), expected=expected)

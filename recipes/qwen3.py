@@ -13,6 +13,7 @@ from rlxflow import (
     Size,
     WindowedDecoderConfig,
     decoder_flow,
+    decoder_places,
 )
 
 
@@ -39,4 +40,10 @@ def flow(config: Qwen3Config) -> ModelFlow:
     return decoder_flow("qwen3", config, layer)
 
 
-RECIPE = Recipe("qwen3", Qwen3Config, flow, unused=("*.rotary_emb.inv_freq",))
+def expected(config: Qwen3Config) -> dict[str, int]:
+    """How many places each fusion rule finds."""
+    bias = config.attention_bias
+    return decoder_places(config, qkv_bias=bias, out_bias=bias, qk_norm=True)
+
+
+RECIPE = Recipe("qwen3", Qwen3Config, flow, unused=("*.rotary_emb.inv_freq",), expected=expected)

@@ -13,7 +13,7 @@ from rlxflow.flow.decoder_config import (
     DecoderConfig as DecoderConfig,
     WindowedDecoderConfig as WindowedDecoderConfig,
 )
-from rlxflow.flow.decoder_flow import decoder_flow as decoder_flow
+from rlxflow.flow.decoder_flow import decoder_flow as decoder_flow, decoder_places as decoder_places
 from rlxflow.flow.emit import Emit as Emit, Problem as Problem
 from rlxflow.flow.flow import InputSpec as InputSpec, ModelFlow as ModelFlow
 from rlxflow.flow.layer_stack import LayerStack as LayerStack

@@ -141,11 +141,16 @@ CODES: dict[str, str] = {
     "RLX-I020": "an unknown kind of rotary scaling",
     "RLX-I021": "rotary settings that are missing or give no usable frequencies",
     # U: fusion
+    "RLX-U010": "a profile demands a clean fusion, and rules found other counts than the recipe expects",
+    "RLX-U011": "a profile demands a clean fusion, and the model does not say what to expect",
+    "RLX-U020": "a pass made a graph that breaks a rule",
     # B: backends
     "RLX-B001": "no backend of that name",
     "RLX-B002": "a decoder program called without a cache state",
     "RLX-B003": "an op that the backend cannot run",
     "RLX-B004": "a weight that is read in another shape than the graph was built with",
+    "RLX-B006": "generated code left its buffers, which a checked run found",
+    "RLX-B007": "generated code that LLVM does not accept",
     # R: inputs at run time
     "RLX-R001": "an id or index outside its table",
     "RLX-R002": "an input is missing",
@@ -179,6 +184,8 @@ CODES: dict[str, str] = {
     "RLX-R061": "the system refuses to read or write something",
     "RLX-R062": "not enough memory for a command",
     "RLX-R063": "a defect of rlxflow",
+    "RLX-R070": "a size or a limit that is too small",
+    "RLX-R071": "no fusion rule of that name",
     # X: plugins
     "RLX-X001": "two ops of one name",
     "RLX-X002": "a backend that does not load",

@@ -18,6 +18,7 @@ COMMANDS = {
     "embed": "turn texts into vectors",
     "generate": "continue a text",
     "chat": "talk to a model",
+    "explain": "show what fusion does to a model, and why not more",
     "inspect": "show what a model is, from headers only",
     "check": "find everything that is wrong with a model",
     "build": "print a model's graph or flow",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class BuiltModel:
-    """The result of `ModelFlow.build`: nothing is read or compiled yet."""
+    """The result of `ModelFlow.build`: nothing is read or compiled yet.
+
+    `expected` says how many places each fusion rule should find, where a recipe knows.
+    """
 
     flow: ModelFlow
     graph: Graph
     source: WeightSource
     plan: WeightPlan
     profile: CompileProfile
+    expected: Mapping[str, int] | None = None
 
     @property
     def report(self) -> LoadReport:
@@ -63,10 +67,12 @@ def build(
     profile: str | CompileProfile,
     prefixes: tuple[str, ...] = ("",),
     unused: tuple[str, ...] = (),
+    expected: Mapping[str, int] | None = None,
 ) -> BuiltModel:
     """Check the flow, match the weights, and emit the graph under the profile's fusion policy.
 
-    `prefixes` and `unused` are what a recipe knows of its checkpoints; see `plan_weights`.
+    `prefixes` and `unused` are what a recipe knows of its checkpoints (see `plan_weights`); `expected` is
+    what it knows of fusion.
     """
     from rlxflow.profile.load import load_profile
 
@@ -81,7 +87,7 @@ def build(
     )
     raise_problems(flow, lowered.problems)
     assert lowered.graph is not None  # no problems means there is a graph
-    return BuiltModel(flow, verify(lowered.graph), source, plan, settings)
+    return BuiltModel(flow, verify(lowered.graph), source, plan, settings, expected)
 
 
 def param_types(plan: WeightPlan) -> dict[str, tuple[str, Type] | None]:

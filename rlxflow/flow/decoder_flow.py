@@ -30,3 +30,29 @@ def decoder_flow(name: str, config: DecoderConfig, layer: Callable[[int], Stage]
         .output("last_hidden_state")
         .lm_head(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
     )
+
+
+def decoder_places(
+    config: DecoderConfig,
+    *,
+    qkv_bias: bool = False,
+    out_bias: bool = False,
+    mlp_bias: bool = False,
+    qk_norm: bool = False,
+) -> dict[str, int]:
+    """How many places each fusion rule finds in such a decoder, for `Recipe.expected`.
+
+    Two residual norms per layer: the network's first norm has no sum before it, its last one has. Without
+    biases, the gate projection and its activation still are one linear with activation.
+    """
+    layers = config.num_hidden_layers
+    biased = 3 * qkv_bias + out_bias + (3 if mlp_bias else 1)
+    return {
+        "fuse-residual-rms-norm": 2 * layers,
+        "fuse-attention-block": layers,
+        "fuse-shared-input-matmul": 2 * layers,
+        "fused-gate-up": layers,
+        "fuse-swiglu": 0 if mlp_bias else layers,
+        "fuse-matmul-bias-act": biased * layers,
+        "fuse-qk-norm-rope": layers if qk_norm else 0,
+    }

@@ -34,19 +34,30 @@ class ModelRecipe(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The usual `ModelRecipe`: a config class and a function."""
+    """The usual `ModelRecipe`: a config class and a function.
+
+    `expected` gives, for a config, how many places each fusion rule should find in the whole graph, by rule
+    name (rules left out: none); reports compare with it, and `fusion.assert_clean` demands it.
+    """
 
     model_type: str
     config_class: type[RecipeConfig]
     build_flow: Callable[[Any], ModelFlow]
     prefixes: tuple[str, ...] = ("",)
     unused: tuple[str, ...] = ()
+    expected: Callable[[Any], Mapping[str, int]] | None = None
 
     def config(self, raw: Mapping[str, Any], where: str = "config.json") -> RecipeConfig:
         return self.config_class.parse(raw, where)
 
     def flow(self, config: Any) -> ModelFlow:
         return self.build_flow(config)
+
+
+def expected_places(recipe: ModelRecipe, config: RecipeConfig) -> Mapping[str, int] | None:
+    """How many places each fusion rule should find; None for a recipe that does not say."""
+    expected: Callable[[Any], Mapping[str, int]] | None = getattr(recipe, "expected", None)
+    return None if expected is None else expected(config)
 
 
 def recipe_names() -> list[str]:

@@ -12,7 +12,7 @@ from rlxflow.errors import FlowError, GraphError, RlxError
 from rlxflow.flow.built import BuiltModel, build, raise_problems
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
-from rlxflow.flow.recipe import ModelRecipe
+from rlxflow.flow.recipe import ModelRecipe, expected_places
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.load import choose_recipe
@@ -68,10 +68,12 @@ def examine(
     e.embedding = e.attempt("pooling", lambda: e.files.embedding) if e.raw_config is not None else None
     if e.raw_config is not None:
         _declare(e, e.raw_config, recipe)
-    if e.flow is not None and e.source is not None and e.recipe is not None:
+    if e.flow is not None and e.source is not None and e.recipe is not None and e.config is not None:
         flow, source, chosen = e.flow, e.source, e.recipe
+        expected = expected_places(chosen, e.config)
         e.built = e.attempt(
-            "weights", lambda: build(flow, source, profile or flow.profile, chosen.prefixes, chosen.unused)
+            "weights",
+            lambda: build(flow, source, profile or flow.profile, chosen.prefixes, chosen.unused, expected),
         )
     if e.flow is not None and e.built is None:
         unbuilt = e.flow

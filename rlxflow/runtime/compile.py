@@ -1,14 +1,18 @@
-"""From a built model to an executable: choose outputs, legalise for the backend, compile."""
+"""From a built model to an executable: choose outputs, run the fusion pipeline, compile."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlxflow.backends.base import Executable, find_backend
-from rlxflow.errors import InputError, nearest
+from rlxflow.backends.base import Backend, Executable, find_backend
+from rlxflow.errors import FusionError, InputError, nearest
 from rlxflow.flow.built import BuiltModel
-from rlxflow.fusion.legalize import legalize
+from rlxflow.fusion.pipeline import OnPass, Optimized, facts_for, optimize
+from rlxflow.fusion.report import FusionReport
+from rlxflow.ir.graph import Graph
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -17,16 +21,107 @@ if TYPE_CHECKING:
 def compile_graph(
     built: BuiltModel, profile: str | CompileProfile | None = None, outputs: Iterable[str] | None = None
 ) -> Executable:
-    """The executable of a built model for these outputs (all by default)."""
+    """The executable of a built model for these outputs (all by default).
+
+    Raises `FusionError` (U010, U011) where the profile demands a clean fusion and it is not.
+    """
+    settings = settings_of(built, profile)
+    graph = wanted_graph(built, outputs)
+    built.plan.check_ties(built.source)
+    backend = find_backend("reference")
+    say = _say if settings.passes.verbose else None
+    strict = settings.fusion.assert_clean
+    optimized = optimize(
+        graph,
+        settings,
+        facts_for(settings, None),
+        backend.claims,
+        expected=built.expected if strict else None,
+        on_pass=say,
+    )
+    if strict:
+        require_clean(optimized.report, built.expected is not None)
+    return backend.compile(optimized.graph, optimized.weights(built.weights), settings)
+
+
+def explain(
+    built: BuiltModel,
+    batch: int,
+    seq: int,
+    profile: str | CompileProfile | None = None,
+    outputs: Iterable[str] | None = None,
+    *,
+    limit: int | None = None,
+    on_pass: OnPass | None = None,
+) -> Optimized:
+    """What compiling for `batch` sequences of `seq` tokens would do, with costs; no weight is read.
+
+    `limit` allows only so many rewrites. Raises `InputError` (R070) for sizes below 1.
+    """
+    from rlxflow.inspect.cost import cost
+
+    for name, size in (("batch", batch), ("seq", seq)):
+        if not 1 <= size <= 1 << 30:
+            raise InputError(f"{name} is {size}", code="RLX-R070", hint="give 1 or more")
+    settings = settings_of(built, profile)
+    backend: Backend = find_backend("reference")
+    optimized = optimize(
+        wanted_graph(built, outputs),
+        settings,
+        facts_for(settings, batch * seq),
+        backend.claims,
+        expected=built.expected,
+        limit=limit,
+        on_pass=on_pass,
+    )
+    sizes = {"B": batch, "S": seq, "C": seq}
+    report = replace(
+        optimized.report,
+        backend=backend.name,
+        batch=batch,
+        seq=seq,
+        costs={name: cost(graph, sizes) for name, graph in optimized.report.graphs.items()},
+    )
+    return replace(optimized, report=report)
+
+
+def require_clean(report: FusionReport, expected_known: bool) -> None:
+    """Raise `FusionError` unless every rule found as many places as the recipe expects."""
+    if not expected_known:
+        raise FusionError(
+            "fusion.assert_clean is set, and nothing says what to expect",
+            code="RLX-U011",
+            where=report.name,
+            hint="give the recipe `expected` counts, or set fusion.assert_clean = false",
+        )
+    wrong = [r for r in report.rules if not r.clean]
+    if wrong:
+        told = ", ".join(f"{r.name} {r.places} of {r.expected}" for r in wrong)
+        raise FusionError(
+            f"the fusion is not clean: {told}",
+            code="RLX-U010",
+            where=report.name,
+            hint="`rlxflow explain` names the nodes that stopped each rule",
+            details={"report": report.as_dict()},
+        )
+
+
+def settings_of(built: BuiltModel, profile: str | CompileProfile | None) -> CompileProfile:
+    """The profile given, or the one the model was built with."""
     from rlxflow.profile.load import load_profile
 
-    settings = built.profile if profile is None else load_profile(profile)
+    return built.profile if profile is None else load_profile(profile)
+
+
+def wanted_graph(built: BuiltModel, outputs: Iterable[str] | None) -> Graph:
+    """The model's graph for these outputs; raises `InputError` for a name that is not one."""
     wanted = list(built.graph.outputs if outputs is None else outputs)
     for name in wanted:
         if name not in built.graph.outputs:
             hint = nearest(name, built.graph.outputs) or f"outputs: {', '.join(built.graph.outputs)}"
             raise InputError(f"no output {name!r}", code="RLX-R005", where=built.flow.name, hint=hint)
-    built.plan.check_ties(built.source)
-    backend = find_backend("reference")
-    graph = legalize(built.graph.select(wanted), backend.claims)
-    return backend.compile(graph, built.weights, settings)
+    return built.graph.select(wanted)
+
+
+def _say(name: str, before: Graph, after: Graph) -> None:
+    sys.stderr.write(f"{after.name}: {name} {len(before.nodes)} → {len(after.nodes)} nodes\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlxflow.errors import ConfigError, WeightsError, printable
 from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
-from rlxflow.flow.recipe import ModelRecipe, find_recipe, recipe_names
+from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe, recipe_names
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
@@ -40,7 +40,15 @@ def load(
     flow = chosen.flow(config)
     if files.embedding is not None:
         flow = files.embedding.add_to(flow)
-    built = build(flow, files.source, profile or flow.profile, chosen.prefixes, chosen.unused)
+    expected = expected_places(chosen, config)
+    built = build(
+        flow,
+        files.source,
+        flow.profile if profile is None else profile,
+        chosen.prefixes,
+        chosen.unused,
+        expected,
+    )
     if files.tokenizer is not None:
         files.tokenizer.check_rows(getattr(config, "vocab_size", 2**32))
     check_memory(resident_bytes(built.graph))

@@ -21,6 +21,7 @@ from rlxflow.runtime.inputs import check_length, check_room, complete, pack_rows
 from rlxflow.weights.report import LoadReport
 
 if TYPE_CHECKING:
+    from rlxflow.fusion.report import FusionReport
     from rlxflow.profile.model import CompileProfile
     from rlxflow.runtime.generate import Generation
     from rlxflow.runtime.tokenizer import Tokenizer
@@ -110,6 +111,17 @@ class Model:
         tokens = self.flow.inputs[0].shape
         shapes = {name: v.shape for name, v in self.graph.outputs.items()}
         return {n: rows.unpack(a) if shapes[n][:2] == tokens else a for n, a in results.items()}
+
+    def explain(
+        self, batch: int = 1, seq: int = 32, profile: str | CompileProfile | None = None
+    ) -> FusionReport:
+        """What fusion does to the model for `batch` sequences of `seq` tokens, and why not more.
+
+        Print it, or use `as_dict()`; docs/fusion-reports.md tells how to read it. No weight is read.
+        """
+        from rlxflow.runtime.compile import explain
+
+        return explain(self.built, batch, seq, profile).report
 
     def _default_outputs(self) -> list[str]:
         inner = ("pooled", "normalized")

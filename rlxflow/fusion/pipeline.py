@@ -1,0 +1,211 @@
+"""The pipeline: from the graph that stages emitted to the few, large ops that a backend runs.
+
+expand ─ clean up ─ fuse ─ sink the last token ─ legalise ─ elementwise regions ─ hoist weight expressions
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rlxflow.backends.base import Weights
+from rlxflow.errors import FusionError, GraphError
+from rlxflow.fusion.driver import RuleResult, fuse
+from rlxflow.fusion.folding import fold_constants
+from rlxflow.fusion.legalize import legalize
+from rlxflow.fusion.regions import form_regions
+from rlxflow.fusion.report import FusionReport, PassReport
+from rlxflow.fusion.rule import Facts, Rule
+from rlxflow.fusion.rule_report import report_rules
+from rlxflow.fusion.rules import all_rules
+from rlxflow.fusion.simplify import fold_scale, fold_unit_offset, merge_equal, remove_no_ops
+from rlxflow.fusion.sink import sink_last_token
+from rlxflow.fusion.weight_time import WeightView, hoist
+from rlxflow.ir.builder import rebuild
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Node
+from rlxflow.ir.verify import verify
+
+if TYPE_CHECKING:
+    from rlxflow.profile.model import CompileProfile
+
+Claims = Callable[[Node], bool]
+OnPass = Callable[[str, Graph, Graph], None]  # name, graph before, graph after
+
+
+@dataclass(frozen=True, eq=False)
+class Optimized:
+    """The result of the pipeline: the graph a backend compiles, the expressions behind its derived weights,
+    the graph as fused before legalising, and the report."""
+
+    graph: Graph
+    expressions: Mapping[str, Graph]
+    fused: Graph
+    results: tuple[RuleResult, ...]
+    report: FusionReport
+
+    def weights(self, stored: Weights) -> WeightView:
+        """What the graph's params read: stored tensors and derived ones."""
+        return WeightView(stored, self.expressions)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRange:
+    """A half-open interval of tokens = batch · seq that one plan serves; `stop` None: no upper end."""
+
+    start: int
+    stop: int | None
+
+    def __contains__(self, tokens: int) -> bool:
+        return self.start <= tokens and (self.stop is None or tokens < self.stop)
+
+    @property
+    def tokens(self) -> int:
+        """The number that stands for the range: thresholds are largest allowed values, so its last one."""
+        return self.start if self.stop is None else self.stop - 1
+
+    def __str__(self) -> str:
+        return f"[{self.start}, {'∞' if self.stop is None else self.stop})"
+
+
+def token_ranges(profile: CompileProfile) -> tuple[TokenRange, ...]:
+    """The plans that a profile makes: its thresholds cut 1, 2, … where rules change their mind."""
+    limit = profile.fusion.attention_threshold
+    if limit == 0 or profile.fusion.skip:
+        return (TokenRange(1, None),)
+    return TokenRange(1, limit + 1), TokenRange(limit + 1, None)
+
+
+def facts_for(profile: CompileProfile, tokens: int | None) -> Facts:
+    """What rules may know of a plan for so many tokens (None: any number)."""
+    key = "fusion.attention_threshold"
+    return Facts(tokens, profile.fusion.attention_threshold, f"{key}, {profile.origin(key)}")
+
+
+def optimize(
+    graph: Graph,
+    profile: CompileProfile,
+    facts: Facts | None = None,
+    claims: Claims | None = None,
+    *,
+    expected: Mapping[str, int] | None = None,
+    rules: Iterable[Rule] | None = None,
+    limit: int | None = None,
+    on_pass: OnPass | None = None,
+) -> Optimized:
+    """Run every pass that the profile wants.
+
+    `claims` says what the backend runs; without it nothing is expanded again. `expected` are a recipe's
+    counts of the places where each rule applies. `limit` allows only so many rewrites. `on_pass` is called
+    after each pass. Every changed graph is verified. Raises `FusionError` where a pass breaks a graph (U020).
+    """
+    facts = facts or facts_for(profile, None)
+    run = _Passes(graph, on_pass)
+    run.step("expand", lambda g, _: rebuild(g, lambda op: op.decompose_fn is not None))
+    expanded = run.graph
+    run.step("remove-no-ops", remove_no_ops)
+    run.step("fold-constants", fold_constants, _off(profile, "passes.constant_folding"))
+    run.step("merge-equal", merge_equal)
+    run.step("fold-unit-offset", fold_unit_offset)
+    run.step("fold-scale", fold_scale)
+    if not profile.passes.dce:
+        run.notes.append(("dce", "passes.dce = false has no effect: a graph never holds a dead node"))
+    known = tuple(all_rules() if rules is None else rules)
+    off = {r: why for r in known if (why := _rule_off(profile, r.name))}
+    before = run.graph
+    results: list[RuleResult] = []
+
+    def fuse_rules(g: Graph, _: list[str]) -> Graph:
+        fused, found = fuse(g, [r for r in known if r not in off], facts, limit)
+        results.extend(found)
+        return fused if any(r.matches for r in found) else g
+
+    run.step("fuse", fuse_rules)
+    run.step("sink-last-token", sink_last_token)
+    fused = run.graph
+    if claims is not None:
+        run.step("legalise", lambda g, _: legalize(g, claims))
+        run.step("remove-no-ops", remove_no_ops)  # what packing joined and expanding cut again
+    regions_off = _off(profile, "backend.cpu.unfuse_regions", wanted=False)
+    run.step("elementwise-regions", lambda g, _: form_regions(g, claims), regions_off)
+    expressions: dict[str, Graph] = {}
+
+    def hoist_weights(g: Graph, _: list[str]) -> Graph:
+        hoisted = hoist(g)
+        expressions.update(hoisted.expressions)
+        return hoisted.graph
+
+    run.step("hoist-weights", hoist_weights)
+    report = FusionReport(
+        name=graph.name,
+        profile=profile.source,
+        facts=facts,
+        rules=report_rules(known, off, results, expected, partial(_alone, before, facts)),
+        passes=tuple(run.reports),
+        notes=tuple(f"{name}: {note}" for name, note in dict.fromkeys(run.notes)),
+        graphs={"expanded": expanded, "fused": hoist(fused).graph, "run": run.graph},
+        unclaimed=_unclaimed(fused, claims),
+    )
+    return Optimized(run.graph, expressions, fused, tuple(results), report)
+
+
+def _unclaimed(graph: Graph, claims: Claims | None) -> tuple[tuple[int, str], ...]:
+    composite = (n for n in graph.nodes if n.op.decompose_fn is not None)
+    counts = Counter(n.op.name for n in composite if claims is not None and not claims(n))
+    return tuple((count, name) for name, count in counts.most_common())
+
+
+def _alone(graph: Graph, facts: Facts, rule: Rule) -> RuleResult:
+    """What a rule finds where no other takes anything."""
+    return fuse(graph, [rule], facts)[1][0]
+
+
+def _off(profile: CompileProfile, key: str, wanted: bool = True) -> str:
+    """Where a switch is set that leaves a pass out, or an empty string."""
+    return "" if profile.values()[key] is wanted else f"{key}, {profile.origin(key)}"
+
+
+def _rule_off(profile: CompileProfile, name: str) -> str:
+    """Where a rule is switched off; rules that profiles do not name are on."""
+    if profile.fusion.skip:
+        return f"fusion.skip, {profile.origin('fusion.skip')}"
+    key = f"passes.rules.{name}"
+    return _off(profile, key) if key in profile.values() else ""
+
+
+@dataclass
+class _Passes:
+    """The graph on its way, and what each pass did to it."""
+
+    graph: Graph
+    on_pass: OnPass | None
+    reports: list[PassReport] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    def step(self, name: str, run: Callable[[Graph, list[str]], Graph], off: str = "") -> None:
+        """Run a pass, unless `off` says where it is switched off."""
+        before, notes = self.graph, list[str]()
+        if not off:
+            self.graph = run(before, notes)
+        if self.graph is not before:
+            _verify(self.graph, name)
+        self.reports.append(PassReport(name, len(before.nodes), len(self.graph.nodes), off))
+        self.notes += [(name, note) for note in notes]
+        if self.on_pass is not None:
+            self.on_pass(name, before, self.graph)
+
+
+def _verify(graph: Graph, name: str) -> None:
+    try:
+        verify(graph)
+    except GraphError as error:
+        raise FusionError(
+            f"pass {name!r} made a graph that breaks a rule: {error.message}",
+            code="RLX-U020",
+            where=error.where,
+            hint="switch rules off in [passes.rules] one by one, or bisect with `rlxflow explain --bisect`",
+            details=error.details,
+        ) from error
