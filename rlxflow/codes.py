@@ -141,6 +141,8 @@ CODES: dict[str, str] = {
     "RLX-I020": "an unknown kind of rotary scaling",
     "RLX-I021": "rotary settings that are missing or give no usable frequencies",
     # U: fusion
+    "RLX-U001": "a fusion rule for an op without a decomposition",
+    "RLX-U002": "a decomposition that cannot be traced into a pattern",
     "RLX-U010": "a profile demands a clean fusion, and rules found other counts than the recipe expects",
     "RLX-U011": "a profile demands a clean fusion, and the model does not say what to expect",
     "RLX-U020": "a pass made a graph that breaks a rule",
@@ -192,5 +194,8 @@ CODES: dict[str, str] = {
     "RLX-X003": "two packages give a recipe or a stage of one name",
     "RLX-X004": "a recipe or a stage that does not load",
     "RLX-X005": "an entry point that is not what its group asks for",
-    "RLX-X006": "no stage of that name",
+    "RLX-X006": "a fusion rule that does not load",
+    "RLX-X007": "an entry point that is not a fusion rule",
+    "RLX-X008": "two fusion rules of one name",
+    "RLX-X009": "no stage of that name",
 }

@@ -31,7 +31,7 @@ def find_stage(name: str) -> type[Stage]:
         return built_in[name]
     if not points:
         hint = nearest(name, stage_names()) or "see `rlxflow list stages`"
-        raise PluginError(f"no stage {printable(name)!r}", code="RLX-X006", hint=hint)
+        raise PluginError(f"no stage {printable(name)!r}", code="RLX-X009", hint=hint)
     return _loaded(points[0])
 
 

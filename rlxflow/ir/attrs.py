@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args, get_origin
 
 from rlxflow.dtypes import DType
@@ -14,7 +15,7 @@ from rlxflow.errors import GraphError, nearest, printable
 from rlxflow.ir.dims import Dim, Shape, Sym, bind, dim, shape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AttrSpec:
     """Name, annotation and default of one attribute.
 
@@ -30,7 +31,7 @@ class AttrSpec:
     def required(self) -> bool:
         return self.default is inspect.Parameter.empty
 
-    @property
+    @cached_property
     def domain(self) -> tuple[Any, ...] | None:
         """The values of a finite domain, or None for an open one."""
         if self.annotation is bool:
@@ -44,7 +45,7 @@ class AttrSpec:
         if self.domain is not None:
             return self._from_domain(op_name, value)
         try:
-            return self._normal(value)
+            return self._normal_form(value)
         except GraphError as error:
             raise self._error(op_name, error.message, error.hint) from error
         except (TypeError, OverflowError) as error:
@@ -58,18 +59,20 @@ class AttrSpec:
             raise self._error(op_name, f"is {printable(repr(value))}", hint)
         return value
 
-    def _normal(self, value: Any) -> Any:
+    @cached_property
+    def _normal_form(self) -> Callable[[Any], Any]:
+        """From a value to its normal form; raises `TypeError` where it does not fit."""
         if self.annotation == Shape:
-            return shape(value)
+            return shape
         if self.annotation == Dim:
-            return dim(value)
+            return dim
         if self.annotation is float:
-            return _number(value)
+            return _number
         if self.annotation is int:
-            return operator.index(_plain(value, not isinstance(value, bool)))
+            return _integer
         if self.annotation in (str, bytes, DType):
-            return _plain(value, isinstance(value, self.annotation))
-        return _plain(freeze(value), isinstance(value, (list, tuple, dict)))
+            return lambda value: _plain(value, isinstance(value, self.annotation))
+        return lambda value: _plain(freeze(value), isinstance(value, (list, tuple, dict)))
 
     def _error(self, op_name: str, what: str, hint: str = "") -> GraphError:
         return GraphError(f"{op_name}: attribute {self.name!r} {what}", code="RLX-I005", hint=hint)
@@ -79,6 +82,10 @@ def _plain(value: Any, fits: bool) -> Any:
     if not fits:
         raise TypeError
     return value
+
+
+def _integer(value: Any) -> int:
+    return operator.index(_plain(value, not isinstance(value, bool)))
 
 
 def _number(value: Any) -> float:

@@ -11,6 +11,7 @@ import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from rlxflow.errors import GraphError, printable
@@ -48,13 +49,18 @@ class Sym:
     __rmul__ = __mul__
 
     def __str__(self) -> str:
-        parts = []
-        for names, coefficient in self.terms:
-            factors = ([str(coefficient)] if coefficient != 1 or not names else []) + list(names)
-            parts.append("*".join(factors))
-        return "+".join(parts)
+        return _terms_text(self.terms)
 
     __repr__ = __str__
+
+
+@lru_cache(4096)
+def _terms_text(terms: tuple[tuple[Monomial, int], ...]) -> str:
+    parts = []
+    for names, coefficient in terms:
+        factors = ([str(coefficient)] if coefficient != 1 or not names else []) + list(names)
+        parts.append("*".join(factors))
+    return "+".join(parts)
 
 
 Dim: TypeAlias = int | Sym
@@ -82,16 +88,21 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 def dim(value: DimLike) -> Dim:
     """A dimension from an integer, a `Sym`, or text such as "B", "S+1" or "2*B*S"."""
-    if isinstance(value, Sym):
+    if type(value) is int or isinstance(value, Sym):
         return value
     if isinstance(value, str):
-        total: Dim = 0
-        for part in value.split("+"):
-            total = total + product(_factor(factor.strip(" "), value) for factor in part.split("*"))
-        return total
+        return _parsed(value)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise _not_a_dim(value)
     return operator.index(value)
+
+
+@lru_cache(4096)
+def _parsed(text: str) -> Dim:
+    total: Dim = 0
+    for part in text.split("+"):
+        total = total + product(_factor(factor.strip(" "), text) for factor in part.split("*"))
+    return total
 
 
 def _factor(text: str, whole: str) -> Dim:
@@ -114,13 +125,15 @@ def _not_a_dim(value: object) -> GraphError:
 
 def shape(values: Iterable[DimLike]) -> Shape:
     """A shape from dimension-like values; raises `GraphError` for anything else, and for negative sizes."""
+    if type(values) is tuple and all([type(d) is Sym or (type(d) is int and d >= 0) for d in values]):  # noqa: C419
+        return values
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise GraphError(
             f"{printable(repr(values))} is not a shape",
             code="RLX-I001",
             hint='write a tuple of sizes, such as ("B", "S", 384)',
         )
-    dims = tuple(dim(v) for v in values)
+    dims = tuple([dim(v) for v in values])
     if any(isinstance(d, int) and d < 0 for d in dims):
         raise GraphError(
             f"shape {shape_text(dims)} has a negative size", code="RLX-I001", hint="sizes are 0 or more"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from rlxflow.dtypes import DType
 from rlxflow.errors import GraphError, nearest
@@ -119,24 +120,28 @@ def live_nodes(
 
 def attr_text(value: object) -> str:
     """An attribute in the one spelling used by the text form and by digests."""
-    if type(value) in (int, float, bool):  # the most frequent first
-        return repr(value)
-    if isinstance(value, DType):
-        return f"!{value.name}"
-    if isinstance(value, Sym):
-        return f"<{value}>"
-    if isinstance(value, bytes):
-        return f"x'{value.hex()}'"
-    if isinstance(value, tuple):
-        return "(" + " ".join(attr_text(v) for v in value) + ")"
-    if isinstance(value, str):
-        return '"' + value.encode("unicode_escape").decode().replace('"', '\\"') + '"'
-    return repr(value)
+    spell = _SPELLINGS.get(type(value), repr)
+    return spell(value)
+
+
+def _string_text(value: str) -> str:
+    if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+        return f'"{value}"'
+    return '"' + value.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+
+
+_SPELLINGS: dict[type, Callable[[Any], str]] = {
+    str: _string_text,
+    DType: lambda value: f"!{value.name}",
+    Sym: lambda value: f"<{value}>",
+    bytes: lambda value: f"x'{value.hex()}'",
+    tuple: lambda value: "(" + " ".join([attr_text(v) for v in value]) + ")",
+}
 
 
 def attrs_text(attrs: Mapping[str, object]) -> str:
     """All attributes of a node, sorted by name; tells apart 1, 1.0 and True, and 0.0 and -0.0."""
-    return " ".join(f"{name}={attr_text(value)}" for name, value in sorted(attrs.items()))
+    return " ".join([f"{name}={attr_text(value)}" for name, value in sorted(attrs.items())])
 
 
 def type_text(t: Type) -> str:

@@ -151,13 +151,12 @@ class Op(Generic[P, R]):
         if len(operands) > len(self.operand_names) and not self.variadic:
             raise self.error(f"takes {len(self.operand_names)} operands, got {len(operands)}")
         for i, operand in enumerate(operands):
-            name = self.operand_names[i] if i < len(self.operand_names) else f"#{i}"
-            if operand is None and i >= self.num_required and i < len(self.operand_names):
+            if isinstance(operand, Value):
                 continue
-            if not isinstance(operand, Value):
-                raise self.error(
-                    f"operand {name!r} is {'missing' if operand is None else type(operand).__name__}"
-                )
+            if operand is not None or not self.num_required <= i < len(self.operand_names):
+                name = self.operand_names[i] if i < len(self.operand_names) else f"#{i}"
+                what = "missing" if operand is None else type(operand).__name__
+                raise self.error(f"operand {name!r} is {what}")
         for name in kwargs:
             if name not in self.attrs:
                 raise self.error(f"no attribute {name!r}", hint=nearest(name, self.attrs))

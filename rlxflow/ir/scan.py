@@ -12,7 +12,7 @@ from rlxflow.ir.dims import dim
 MAX_DEPTH = 32  # of nested tuples
 
 _TOKEN = re.compile(
-    r"""\s*(?:(
+    r"""\s+ | (
     "(?:[^"\\]|\\["\\nrt]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})*"   # string
     | x'(?:[0-9a-f]{2})*'                                                    # bytes
     | <[^<>]*>                                                               # size
@@ -20,7 +20,8 @@ _TOKEN = re.compile(
     | %\d+(?:\.\d+)?                                                         # value
     | -> | [(){}=,:@]
     | [-+.!\w]+                                                              # word or number
-    )|$)""",
+    ) | (.)                                                                  # what cannot be read
+    """,
     re.VERBOSE,
 )
 _WORDS = {"True": True, "False": False, "None": None}
@@ -34,16 +35,14 @@ class Line:
     """The tokens of one line, taken one after the other; "" stands for the end."""
 
     def __init__(self, text: str) -> None:
-        self._tokens: list[str] = []
         self._next = 0
-        at = 0
-        while at < len(text):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise malformed(f"cannot read {printable(text[at:].strip(), 60)!r}")
-            at = match.end()
-            if match[1] is not None:
-                self._tokens.append(match[1])
+        self._tokens: list[str] = []
+        for token, unreadable in _TOKEN.findall(text):
+            if unreadable:
+                shown = text[text.index(unreadable) :].strip()
+                raise malformed(f"cannot read {printable(shown, 60)!r}")
+            if token:
+                self._tokens.append(token)
         self._tokens.append("")
 
     def peek(self) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlxflow.errors import GraphError, nearest, printable
-from rlxflow.ir.builder import GraphBuilder
+from rlxflow.ir.builder import GraphBuilder, uncollected
 from rlxflow.ir.graph import Graph, State, attr_text, type_text
 from rlxflow.ir.op import OPS, find_op
 from rlxflow.ir.scan import Line, malformed
@@ -75,13 +75,14 @@ def parse_graph(text: str) -> Graph:
     """
     parser = _Parser()
     lines = text.split("\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            parser.line(Line(line))
-        except GraphError as error:
-            error.where = f"line {number}"
-            raise
-    return parser.finish(f"line {len(lines)}")
+    with uncollected():
+        for number, line in enumerate(lines, 1):
+            try:
+                parser.line(Line(line))
+            except GraphError as error:
+                error.where = f"line {number}"
+                raise
+        return parser.finish(f"line {len(lines)}")
 
 
 class _Parser:

@@ -58,13 +58,14 @@ class Value:
 
     def dim(self, axis: int) -> Dim:
         """The size of an axis, negative ones counted from the end; raises `GraphError` outside the rank."""
-        if not -self.rank <= axis < self.rank:
+        try:
+            return self.type.shape[axis]
+        except IndexError:
             raise GraphError(
                 f"axis {axis} is outside {shape_text(self.shape)}",
                 code="RLX-I008",
                 hint=f"the value has {self.rank} axes",
-            )
-        return self.type.shape[axis]
+            ) from None
 
     def __repr__(self) -> str:
         suffix = f".{self.index}" if len(self.node.outputs) > 1 else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from rlxflow.errors import GraphError
+from rlxflow.ir.builder import uncollected
 from rlxflow.ir.dims import UNKNOWN, shapes_agree
 from rlxflow.ir.graph import Graph, attrs_text
 from rlxflow.ir.values import Node, Type, Value
@@ -20,12 +21,18 @@ def violations(graph: Graph) -> list[str]:
     names and are the nodes they claim to be; a state value is consumed at most once by a writer and, once
     written, read by nobody else, so that every write may happen in place.
     """
+    with uncollected():
+        return _violations(graph)
+
+
+def _violations(graph: Graph) -> list[str]:
     found: list[str] = []
     defined: set[Value] = set()
     seen: dict[tuple[object, ...], Node] = {}
     for node in graph.nodes:
         label = _label(graph, node)
-        if seen.setdefault((node.op, node.operands, attrs_text(node.attrs)), node) is not node:
+        twin = seen.setdefault((node.op, node.operands, *node.attrs.values()), node)
+        if twin is not node and attrs_text(twin.attrs) == attrs_text(node.attrs):
             found.append(f"{label}: an equal node comes before it")
         undefined = [v for v in node.inputs if v not in defined]
         found += [f"{label}: operand {v!r} is not defined before its use" for v in undefined]

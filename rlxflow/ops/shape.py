@@ -26,7 +26,8 @@ from rlxflow.ops.checks import (
 def reshape(x: Value, *, shape: Shape) -> Type:
     """x with the same elements, in the same order, in another shape."""
     want_plain("x", x)
-    if not agree(product(x.shape), product(shape)):
+    same = _reshape_rows(x, shape=shape)  # sizes in front that stay divide out
+    if not agree(product(x.shape[same:]), product(shape[same:])):
         raise fail(f"cannot reshape {shape_text(x.shape)} to {shape_text(shape)}")
     return Type(x.dtype, shape)
 
@@ -34,7 +35,7 @@ def reshape(x: Value, *, shape: Shape) -> Type:
 @reshape.rows
 def _reshape_rows(x: Value, *, shape: Shape) -> int:
     same = 0
-    while same < min(x.rank, len(shape)) and x.dim(same) == shape[same] != UNKNOWN:
+    while same < min(x.rank, len(shape)) and x.shape[same] == shape[same] not in (UNKNOWN, 0):
         same += 1
     return same
 

@@ -437,7 +437,7 @@ PLUGINS = {
     "F10-name-missing": ([entry("A", "flow_samples:NoStage")], "A", "RLX-X004", "does not load", "reinstall"),
     "F10-not-a-class": ([entry("A", "flow_samples:SPEC")], "A", "RLX-X005", "DecoderLayerSpec", "give a class"),
     "F10-not-a-stage": ([entry("A", "flow_samples:FakeWeights")], "A", "RLX-X005", "is type", "weights() and emit"),
-    "F10-unknown": ([], "EmbdStage", "RLX-X006", "no stage 'EmbdStage'", "did you mean 'EmbedStage'?"),
+    "F10-unknown": ([], "EmbdStage", "RLX-X009", "no stage 'EmbdStage'", "did you mean 'EmbedStage'?"),
 }  # fmt: skip
 
 
