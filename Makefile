@@ -22,7 +22,7 @@ demo: $(VENV)/.ready
 	  "The three primary colours are"
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
