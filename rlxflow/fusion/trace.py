@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from rlxflow.errors import FusionError
+from rlxflow.errors import FusionError, printable
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node
 
@@ -21,22 +21,23 @@ from rlxflow.ir.values import Node
 class Wild:
     """A size or attribute that the pattern does not fix. Arithmetic on it gives another wildcard."""
 
+    name = ""
+
     def _any(self, *_: object) -> Wild:
         return Wild()
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __floordiv__ = __rfloordiv__ = _any
-    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = __getitem__ = _any
+    __mod__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = __getitem__ = _any
 
-    def __bool__(self) -> bool:
-        raise Undecided("branches on a size or on an attribute without a finite domain")
+    def _asked(self, *_: object) -> bool:
+        what = f"attribute {self.name!r}" if self.name else "a size, a dtype or a computed number"
+        raise Undecided(f"decides by {what}", self.name)
+
+    __bool__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__ = _asked
+    __hash__ = object.__hash__
 
     def __iter__(self) -> Iterator[Any]:
         raise Undecided("unpacks a shape of unknown rank; write its axes out with x.dim(i)")
-
-    def __eq__(self, other: object) -> bool:
-        raise Undecided("compares a size or an attribute without a finite domain")
-
-    __hash__ = object.__hash__
 
 
 class Undecided(Exception):
@@ -52,14 +53,6 @@ class AttrVar(Wild):
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def __bool__(self) -> bool:
-        raise Undecided(f"branches on attribute {self.name!r}", self.name)
-
-    def __eq__(self, other: object) -> bool:
-        raise Undecided(f"compares attribute {self.name!r}", self.name)
-
-    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -244,11 +237,21 @@ def _variants(
         domain = op.attrs[error.attr].domain if error.attr else None
         if domain is None:
             hint = "give the attribute a Literal domain, or the operand a default of None"
-            message = f"the decomposition of {op.name!r} cannot be traced: it {error}"
-            raise FusionError(message, code="RLX-U002", hint=hint) from error
+            raise _untraceable(op, str(error), hint) from error
         for value in domain:
             yield from _variants(op, function, absent, {**fixed, error.attr: value})
         return
+    except Exception as error:  # the function may come from a plugin
+        raise _untraceable(op, f"raises {type(error).__name__}: {error}") from error
     outputs = result if isinstance(result, tuple) else (result,)
+    read = {slot for n in tracer.nodes for slot in n.operands}
+    unread = [s.name for s in operands if s is not None and s not in read]
+    if unread and tracer.nodes:
+        raise _untraceable(op, f"does not read operand {unread[0]!r}")
     if len(tracer.nodes) >= 2 and all(o.node is not None for o in outputs):
         yield Pattern(op, function, operands, fixed, outputs, tuple(tracer.nodes))
+
+
+def _untraceable(op: Op[..., Any], what: str, hint: str = "see what a decomposition may do") -> FusionError:
+    message = f"the decomposition of {op.name!r} cannot be traced: it {printable(what)}"
+    return FusionError(message, code="RLX-U002", hint=hint)
