@@ -34,6 +34,7 @@ CODES: dict[str, str] = {
     "RLX-W036": "weights that do not fit in memory",
     "RLX-W037": "two tensors that should be one, with different values",
     "RLX-W038": "arrays that cannot be written as safetensors",
+    "RLX-W039": "a place to save a model to that is already taken",
     "RLX-W040": "not a GGUF file",
     "RLX-W041": "a GGUF version, byte order, array or tensor type that rlxflow does not read",
     "RLX-W042": "a GGUF file ends before its header or its tensors do",
@@ -44,6 +45,7 @@ CODES: dict[str, str] = {
     "RLX-W047": "a file changed while it was being read",
     "RLX-W048": "a GGUF tensor whose rows do not divide into the model's heads",
     "RLX-W049": "tensors with values that are not finite",
+    "RLX-W050": "packed tensors, which safetensors cannot hold",
     # C: configs and recipes
     "RLX-C001": "no recipe for a model_type",
     "RLX-C002": "a checkpoint quantised in a way that rlxflow does not read",
@@ -188,6 +190,7 @@ CODES: dict[str, str] = {
     "RLX-R063": "a defect of rlxflow",
     "RLX-R070": "a size or a limit that is too small",
     "RLX-R071": "no fusion rule of that name",
+    "RLX-R072": "a model that was not loaded from files cannot be saved",
     # X: plugins
     "RLX-X001": "two ops of one name",
     "RLX-X002": "a backend that does not load",

@@ -53,7 +53,7 @@ def load(
         files.tokenizer.check_rows(getattr(config, "vocab_size", 2**32))
     check_memory(resident_bytes(built.graph))
     name = Path(os.fsdecode(path)).name or chosen.model_type
-    model = Model(name, built, config, files.tokenizer, files.embedding, files.chat_template)
+    model = Model(name, built, config, files.tokenizer, files.embedding, files.chat_template, files)
     try:
         _ = model.executable  # reads the weights; nothing before has
     except MemoryError as error:

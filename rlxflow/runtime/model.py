@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from rlxflow.fusion.report import FusionReport
     from rlxflow.profile.model import CompileProfile
     from rlxflow.runtime.generate import Generation
+    from rlxflow.runtime.model_files import ModelFiles
     from rlxflow.runtime.tokenizer import Tokenizer
 
 
@@ -43,6 +46,7 @@ class Model:
     tokenizer: Tokenizer | None = None
     embedding: EmbeddingSettings | None = None
     chat_template: str | None = None
+    files: ModelFiles | None = None
 
     def __repr__(self) -> str:
         return f"<Model {self.name}: {self.flow.name}, {self.report.params:,} parameters>"
@@ -122,6 +126,17 @@ class Model:
         from rlxflow.runtime.compile import explain
 
         return explain(self.built, batch, seq, profile).report
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write the canonical checkpoint: unfused safetensors under HF names, each tensor byte for byte.
+
+        Whatever was fused or packed in memory, the files load anywhere. Settings and tokenizer files are
+        copied, code is not. The directory must not exist yet, or be empty. Raises as `save_checkpoint`, and
+        `InputError` (R072) for a model that was not loaded from files.
+        """
+        from rlxflow.runtime.save import save
+
+        return save(self, Path(directory))
 
     def _default_outputs(self) -> list[str]:
         inner = ("pooled", "normalized")
