@@ -35,10 +35,8 @@ def checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[str,
 def _native(name: str, array: object, value: Value) -> Array:
     wanted = to_numpy(value.dtype)
     if isinstance(array, np.ndarray) and array.ndim == value.rank:
-        if array.dtype == wanted:
-            return array
         if array.dtype.newbyteorder("=") == wanted:
-            return array.astype(wanted)
+            return np.asarray(array, wanted)  # a plain array: matrix and masked ones calculate differently
     got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
     raise InputError(f"input {name!r} is {got}", code="RLX-R003", hint=f"it takes an array {value.type}")
 
