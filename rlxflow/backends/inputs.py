@@ -34,9 +34,9 @@ def checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[str,
 
 def _native(name: str, array: object, value: Value) -> Array:
     wanted = to_numpy(value.dtype)
-    if isinstance(array, np.ndarray) and array.ndim == value.rank:
-        if array.dtype.newbyteorder("=") == wanted:
-            return np.asarray(array, wanted)  # a plain array: matrix and masked ones calculate differently
+    fits = isinstance(array, np.ndarray) and array.ndim == value.rank
+    if fits and array.dtype.newbyteorder("=") == wanted:  # type: ignore[attr-defined]
+        return np.asarray(array, wanted)  # a plain array: matrix and masked ones calculate differently
     got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
     raise InputError(f"input {name!r} is {got}", code="RLX-R003", hint=f"it takes an array {value.type}")
 
