@@ -87,9 +87,13 @@ def find_backend(name: str) -> Backend:
 
     if name == ReferenceBackend.name:
         return ReferenceBackend()
+    if name == "cpu":  # imports LLVM
+        from rlxflow.backends.cpu.backend import CpuBackend
+
+        return CpuBackend()
     points = {p.name: p for p in entry_points(group="rlxflow.backends")}
     if name not in points:
-        known = [ReferenceBackend.name, *points]
+        known = [ReferenceBackend.name, "cpu", *points]
         hint = nearest(name, known) or f"known: {', '.join(known)}"
         raise BackendError(f"no backend {name!r}", code="RLX-B001", hint=hint)
     try:

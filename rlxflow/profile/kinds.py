@@ -53,3 +53,4 @@ class BackendKind(StrEnum):
 
     AUTO = "auto"
     REFERENCE = "reference"
+    CPU = "cpu"

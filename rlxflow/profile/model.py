@@ -149,11 +149,11 @@ def _contradictions(profile: CompileProfile) -> Iterable[Problem]:
             "fusion.assert_clean = true contradicts [passes.rules], where every rule is off",
             "switch a rule on, or set fusion.assert_clean = false",
         )
-    if profile.backend.name is BackendKind.REFERENCE and precision.compute is not PrecisionKind.F32:
+    if profile.backend.name is not BackendKind.AUTO and precision.compute is not PrecisionKind.F32:
         yield Problem(
             "RLX-P005",
             "precision.compute",
-            f'precision.compute = "{precision.compute}" contradicts backend.name = "reference": f32 only',
+            f'precision.compute = "{precision.compute}" contradicts backend.name = "{profile.backend.name}": f32 only',
             'set precision.compute = "f32", or backend.name = "auto"',
         )
 

@@ -28,7 +28,7 @@ def compile_graph(
     settings = settings_of(built, profile)
     graph = wanted_graph(built, outputs)
     built.plan.check_ties(built.source)
-    backend = find_backend("reference")
+    backend = backend_of(settings)
     say = _say if settings.passes.verbose else None
     strict = settings.fusion.assert_clean
     optimized = optimize(
@@ -64,7 +64,7 @@ def explain(
         if not 1 <= size <= 1 << 30:
             raise InputError(f"{name} is {size}", code="RLX-R070", hint="give 1 or more")
     settings = settings_of(built, profile)
-    backend: Backend = find_backend("reference")
+    backend = backend_of(settings)
     optimized = optimize(
         wanted_graph(built, outputs),
         settings,
@@ -111,6 +111,12 @@ def settings_of(built: BuiltModel, profile: str | CompileProfile | None) -> Comp
     from rlxflow.profile.load import load_profile
 
     return built.profile if profile is None else load_profile(profile)
+
+
+def backend_of(profile: CompileProfile) -> Backend:
+    """The backend that a profile names; `auto` is the reference until the CPU backend runs every model."""
+    name = profile.backend.name.value
+    return find_backend("reference" if name == "auto" else name)
 
 
 def wanted_graph(built: BuiltModel, outputs: Iterable[str] | None) -> Graph:

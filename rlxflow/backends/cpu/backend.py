@@ -1,0 +1,42 @@
+"""The CPU backend: compiles graphs of primitive ops for the processor at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlxflow.backends.base import Weights
+from rlxflow.backends.cpu.checked_call import CheckedCalls
+from rlxflow.backends.cpu.constants import Constants
+from rlxflow.backends.cpu.emit import emit
+from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
+from rlxflow.backends.cpu.planner import make_plan
+from rlxflow.backends.cpu.regions import SUPPORTED
+from rlxflow.backends.cpu.team import Team
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Node
+
+if TYPE_CHECKING:
+    from rlxflow.profile.model import CompileProfile
+
+
+@dataclass(frozen=True)
+class CpuBackend:
+    """Encoders in f32. `target` asks for a narrower vector unit; `checked` tests every memory access."""
+
+    name = "cpu"
+    target: str | None = None
+    checked: bool = False
+
+    def claims(self, node: Node) -> bool:
+        """Whether a kernel may run the op; `compile` says why not where it cannot."""
+        leaf = node.op.name in ("input", "param", "full", "iota", "constant")
+        return node.op.level == "primitive" and (leaf or node.op.name in SUPPORTED)
+
+    def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> CpuExecutable:
+        target = host_target(self.target)
+        plan = make_plan(graph, target)
+        code = LoadedCode(compile_text(emit(plan, target, self.checked), target), target)
+        checks = CheckedCalls(code) if self.checked else None
+        return CpuExecutable(graph, plan, code, Constants(weights), target, Team(1), checks)

@@ -1,0 +1,160 @@
+"""From a plan to LLVM's text: one function per kernel, one that runs the steps, one that a thread calls."""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+from typing import Any
+
+from rlxflow.backends.cpu.checked import emit_controls, enter_step
+from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
+from rlxflow.backends.cpu.kernels.gemm import Gemm, gemm_kernel
+from rlxflow.backends.cpu.kernels.pack import emit_pack
+from rlxflow.backends.cpu.kernels.rows import row_kernel
+from rlxflow.backends.cpu.kernels.sync import wait_for_all
+from rlxflow.backends.cpu.plan import Address, InSlot, Kernel, Plan
+from rlxflow.backends.cpu.target import Target
+
+
+class Job(IntEnum):
+    """What the threads of one call share: words of 8 bytes."""
+
+    TABLE = 0  # void**: see Plan.table
+    CHUNKS = auto()  # i64*: first sequence of every chunk, and behind it the number of sequences
+    NUM_CHUNKS = auto()
+    NEXT = auto()  # the chunk that nobody has taken
+    TOGETHER = auto()  # not 0: all threads work on one chunk at a time, step by step
+    THREADS = auto()
+    PLACES = auto()  # void**: per thread its frame, its scratch and its arena
+    WANTED = auto()  # bit per output
+    SOURCE = auto()
+    POSITION = auto()
+    SEQUENCE = auto()
+    OFFSETS = auto()
+    BATCH_ROW = auto()
+    TOKEN_CAPACITY = auto()
+    SEQUENCE_CAPACITY = auto()
+    BARRIER = auto()
+    SIZE = auto()
+
+
+def emit(plan: Plan, target: Target, checked: bool = False) -> str:
+    """The module of a plan: exports `run(job, thread)` and `pack(…)`."""
+    module = Module(target, checked)
+    steps = _steps(module, plan)
+    _run(module, steps)
+    emit_pack(module)
+    emit_controls(module)
+    return str(module.ir)
+
+
+def _kernel(module: Module, kernel: Kernel) -> Any:
+    if isinstance(kernel, Gemm):
+        return gemm_kernel(module, kernel)
+    return attention_kernel(module, kernel) if isinstance(kernel, Attention) else row_kernel(module, kernel)
+
+
+def _steps(module: Module, plan: Plan) -> Any:
+    """The function (frame, table, wanted) that runs all steps over one chunk."""
+
+    def body(code: Code, frame: Value, table: Value, wanted: Value) -> None:
+        slots = read(code, frame, Frame.SLOTS)
+        tokens, sequences = (read(code, frame, w) for w in (Frame.TOKEN_CAPACITY, Frame.SEQUENCE_CAPACITY))
+
+        def pointer(address: Address) -> Value:
+            if not isinstance(address, InSlot):
+                return code.at(code.get(table, address.index, PTR), address.offset)
+            slot = plan.arena.slots[address.index]
+            start = code.add(
+                code.mul(tokens, i64(slot.token_floats)), code.mul(sequences, i64(slot.sequence_floats))
+            )
+            return code.at(slots, code.add(start, i64(slot.fixed + address.offset)))
+
+        for number, step in enumerate(plan.steps):
+            needed = code.icmp_unsigned("!=", code.and_(wanted, i64(step.outputs)), i64(0))
+            with code.if_then(needed):
+                enter_step(code, number)
+                code.call(_kernel(module, step.kernel), [frame, *map(pointer, step.addresses)])
+                code.call(wait_for_all(module), [frame])
+
+    return module.function("steps", [PTR, PTR, I64], body)
+
+
+def _run(module: Module, steps: Any) -> None:
+    """`run(job, thread)`, exported: the part of a call that one thread does."""
+
+    def body(code: Code, job: Value, thread: Value) -> None:
+        def word(name: Job, kind: Any = I64) -> Value:
+            return code.get(code.at(job, int(name), I64), 0, kind)
+
+        together = code.icmp_unsigned("!=", word(Job.TOGETHER), i64(0))
+        chunks, count = word(Job.CHUNKS, PTR), word(Job.NUM_CHUNKS)
+        places, table, wanted = word(Job.PLACES, PTR), word(Job.TABLE, PTR), word(Job.WANTED)
+        mine = code.mul(thread, i64(3))
+        frame, scratch = code.get(places, mine, PTR), code.get(places, code.add(mine, i64(1)), PTR)
+        owner = code.select(together, i64(0), thread)
+        arena = code.get(places, code.add(code.mul(owner, i64(3)), i64(2)), PTR)
+
+        def put(name: Frame, value: Value) -> None:
+            code.put(value, code.at(frame, int(name), I64))
+
+        put(Frame.PART, code.select(together, thread, i64(0)))
+        put(Frame.PARTS, code.select(together, word(Job.THREADS), i64(1)))
+        put(Frame.SCRATCH, scratch)
+        put(Frame.SLOTS, arena)
+        for name in ("TOKEN_CAPACITY", "SEQUENCE_CAPACITY"):
+            put(Frame[name], word(Job[name]))
+        put(Frame.BARRIER, word(Job.BARRIER, PTR))
+        first_chunk = code.select(together, i64(0), _take(code, job))
+
+        def chunk(number: Value) -> None:
+            _set_rows(code, word, put, chunks, number)
+            code.call(steps, [frame, table, wanted])
+
+        before = code.block
+        head, inside, done = (code.append_basic_block(n) for n in ("next", "chunk", "finished"))
+        code.branch(head)
+        code.position_at_end(head)
+        number = code.phi(I64)
+        number.add_incoming(first_chunk, before)
+        code.cbranch(code.icmp_signed("<", number, count), inside, done)
+        code.position_at_end(inside)
+        chunk(number)
+        with code.if_else(together) as (then, otherwise):
+            with then:
+                following = code.add(number, i64(1))
+                then_block = code.block
+            with otherwise:
+                taken = _take(code, job)
+                otherwise_block = code.block
+        after = code.phi(I64)
+        after.add_incoming(following, then_block)
+        after.add_incoming(taken, otherwise_block)
+        number.add_incoming(after, code.block)
+        code.branch(head)
+        code.position_at_end(done)
+
+    module.function("run", [PTR, I64], body, export="run")
+
+
+def _take(code: Code, job: Value) -> Value:
+    """The next chunk that nobody has taken."""
+    return code.atomic_rmw("add", code.at(job, int(Job.NEXT), I64), i64(1), "acq_rel")
+
+
+def _set_rows(code: Code, word: Any, put: Any, chunks: Value, number: Value) -> None:
+    """The frame's words that say which rows a chunk has."""
+    from rlxflow.backends.cpu.code import I32
+
+    first, last = code.get(chunks, number, I64), code.get(chunks, code.add(number, i64(1)), I64)
+    offsets = word(Job.OFFSETS, PTR)
+    start = code.wide(code.get(offsets, first, I32))
+    stop = code.wide(code.get(offsets, last, I32))
+    put(Frame.TOKENS, code.sub(stop, start))
+    put(Frame.SEQUENCES, code.sub(last, first))
+    put(Frame.FIRST_TOKEN, start)
+    put(Frame.FIRST_SEQUENCE, first)
+    for name, row in (("SOURCE", start), ("POSITION", start), ("SEQUENCE", start), ("OFFSETS", first),
+                      ("BATCH_ROW", first)):  # fmt: skip
+        put(Frame[name], code.at(word(Job[name], PTR), row, I32))

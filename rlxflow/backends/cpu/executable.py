@@ -1,0 +1,185 @@
+"""Running a compiled plan: inputs are checked, valid tokens compacted, pointers gathered, one call made."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from rlxflow.backends.base import CacheState
+from rlxflow.backends.cpu.checked_call import CheckedCalls
+from rlxflow.backends.cpu.constants import Constants
+from rlxflow.backends.cpu.emit import Job
+from rlxflow.backends.cpu.frame import Frame
+from rlxflow.backends.cpu.kernels import attention, row_values
+from rlxflow.backends.cpu.kernels.attention import Attention
+from rlxflow.backends.cpu.kernels.rows import Rows
+from rlxflow.backends.cpu.llvm import LoadedCode
+from rlxflow.backends.cpu.memory import Memory, address, aligned
+from rlxflow.backends.cpu.packing import prepare
+from rlxflow.backends.cpu.plan import Constant, Plan
+from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, sizes_of
+from rlxflow.backends.cpu.target import Target
+from rlxflow.backends.cpu.team import Team
+from rlxflow.backends.inputs import checked_inputs
+from rlxflow.backends.rows import validity_inputs
+from rlxflow.dtypes import Array
+from rlxflow.errors import InputError, nearest
+from rlxflow.ir.dims import bind_shape
+from rlxflow.ir.graph import Graph
+
+CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
+
+
+class CpuExecutable:
+    """A plan with its code and its packed weights. See `Executable`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        code: LoadedCode,
+        constants: Constants,
+        target: Target,
+        team: Team,
+        checks: CheckedCalls | None = None,
+    ) -> None:
+        self.graph = graph
+        self._plan, self._target, self._team = plan, target, team
+        self._code = code
+        self._run = code.function("run", ctypes.c_void_p, ctypes.c_int64)
+        self._pack_call = code.function("pack", *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)
+        self._checks = checks
+        self._held = {
+            c: prepare(c, constants, target, self._pack) for c in plan.table if isinstance(c, Constant)
+        }
+        self._validity = validity_inputs(graph)
+        self._memory = Memory(Frame.SIZE)
+        self._barrier = aligned((16,), np.int64)
+        self._lock = threading.Lock()
+
+    def new_state(self, batch: int, capacity: int) -> CacheState:
+        """No caches: this backend runs encoders."""
+        return CacheState({}, np.zeros(batch, np.int32), capacity)
+
+    def __call__(
+        self,
+        inputs: Mapping[str, Array],
+        state: CacheState | None = None,
+        outputs: tuple[str, ...] | None = None,
+    ) -> dict[str, Array]:
+        wanted = self._plan.outputs if outputs is None else outputs
+        bits = self._bits(wanted)
+        arrays, sizes = checked_inputs(self.graph, inputs)
+        ragged = compact([arrays[n] for n in self._validity], *sizes_of(sizes))
+        self._check_ids(arrays, ragged, bits)
+        make = np.zeros if ragged.padded else np.empty
+        results = {n: make(bind_shape(self.graph.outputs[n].shape, sizes), np.float32) for n in wanted}
+        if ragged.tokens:
+            pointers = self._pointers(arrays, ragged, results)
+            with self._lock:
+                self._execute(pointers, ragged, bits)
+        return results
+
+    def _pack(self, weights: Array, packed: Array) -> None:
+        if self._checks is not None:
+            self._checks.begin([weights, packed])
+        self._pack_call(address(weights), address(packed), 0, len(packed), *weights.shape)
+        if self._checks is not None:
+            self._checks.end(["packing"])
+
+    # -- before the call -----------------------------------------------------------------------------
+
+    def _bits(self, wanted: tuple[str, ...]) -> int:
+        bits = 0
+        for name in wanted:
+            if name not in self.graph.outputs:
+                hint = nearest(name, self.graph.outputs) or f"outputs: {', '.join(self.graph.outputs)}"
+                raise InputError(f"no output {name!r}", code="RLX-R005", where=self.graph.name, hint=hint)
+            bits |= 1 << self._plan.outputs.index(name)
+        return bits
+
+    def _check_ids(self, arrays: Mapping[str, Array], ragged: Ragged, bits: int) -> None:
+        """Every id of a valid token must lie in its table."""
+        for check in self._plan.checks:
+            if not check.outputs & bits or not ragged.tokens:
+                continue
+            if not check.ids:
+                low, high = 0, ragged.longest - 1
+            else:
+                ids = arrays[check.ids]
+                ids = ids.ravel()[ragged.source if check.per_token else ragged.batch_row]
+                low, high = int(ids.min()), int(ids.max())
+            if low < 0 or high >= check.rows:
+                message = f"id {low if low < 0 else high} is outside a table of {check.rows} rows"
+                raise InputError(message, code="RLX-R001", hint=f"ids run from 0 to {check.rows - 1}")
+
+    def _pointers(
+        self, arrays: Mapping[str, Array], ragged: Ragged, results: Mapping[str, Array]
+    ) -> list[Array]:
+        """The arrays of the pointer table; a missing output is an empty one."""
+        found = []
+        for item in self._plan.table:
+            if isinstance(item, Constant):
+                found.append(self._held[item])
+            elif item.kind == "mask":
+                found.append(mask_rows(arrays[item.name], ragged))
+            elif item.kind == "input":
+                found.append(np.ascontiguousarray(arrays[item.name]))
+            else:
+                found.append(results.get(item.name, _NOTHING))
+        return found
+
+    # -- the call ------------------------------------------------------------------------------------
+
+    def _execute(self, pointers: list[Array], ragged: Ragged, bits: int) -> None:
+        chunks = cut(ragged, CHUNK_TOKENS)
+        threads = self._team.size
+        together = threads > 1 and len(chunks) - 1 < threads
+        tokens, sequences = chunk_rows(ragged, chunks)
+        floats = self._plan.arena.floats(tokens, sequences)
+        self._memory.reserve(threads, self._scratch(ragged.longest), 1 if together else threads, floats)
+        table = np.array([address(a) for a in pointers] or [0], np.uint64)
+        places = np.array(self._memory.places(threads), np.uint64)
+        rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)
+        job = np.array(
+            [
+                *(
+                    address(table),
+                    address(chunks),
+                    len(chunks) - 1,
+                    0,
+                    together,
+                    threads,
+                    address(places),
+                    bits,
+                ),
+                *(address(a) for a in rows),
+                *(tokens, sequences, address(self._barrier)),
+            ],
+            np.int64,
+        )
+        assert len(job) == Job.SIZE
+        if self._checks is not None:
+            own = [table, places, job, chunks, self._barrier, *rows, *self._memory.arrays()]
+            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, sequences)
+            self._checks.begin([*own, *pointers], slots)
+        self._team.run(self._run, address(job))
+        if self._checks is not None:
+            self._checks.end([s.label for s in self._plan.steps])
+
+    def _scratch(self, longest: int) -> int:
+        """Floats of scratch that one thread needs."""
+        need = 64
+        for kernel in {s.kernel for s in self._plan.steps}:
+            if isinstance(kernel, Attention):
+                own = attention.scratch_floats(kernel, self._target.query_rows, self._target.lanes, longest)
+                need = max(need, own)
+            elif isinstance(kernel, Rows):
+                need = max(need, row_values.scratch_floats(kernel.expression, self._target.row_stride))
+        return need
+
+
+_NOTHING = np.empty(0, np.float32)

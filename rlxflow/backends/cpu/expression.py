@@ -1,0 +1,103 @@
+"""What a row kernel computes, without the graph: nodes, what they read, and the shape of a row.
+
+Expressions are plain data and compare by content, so that equal ones of many layers share one function.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+Rows = Literal["token", "sequence", "first", "none"]
+
+REDUCTIONS = ("layer_norm", "rms_norm", "l2_normalize", "softmax")
+
+
+@dataclass(frozen=True)
+class Arg:
+    """An array that a kernel reads.
+
+    - `kind`: `buffer` (ours, rows padded), `constant`, `input` (the caller's, rows not padded), `table` (rows
+      picked by ids), `ids`, `positions` (0, 1, … without an array), `mask` (one float per token, 0 or 1);
+    - `rows`: which row belongs to a row of the kernel: the token's, its sequence's, the first token of the
+      sequence, or none;
+    - `stride`: floats between rows; `inner`: the shape of a row, without leading ones;
+    - `dtype`: of ids, i32 or i64; all else is f32.
+    """
+
+    kind: Literal["buffer", "constant", "input", "table", "ids", "positions", "mask"]
+    rows: Rows
+    stride: int
+    inner: tuple[int, ...]
+    dtype: str = "f32"
+
+
+@dataclass(frozen=True)
+class FromStep:
+    """The result of an earlier step."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class FromArg:
+    """An array that is read."""
+
+    number: int
+
+
+Operand = FromStep | FromArg | float | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op on a row. `attrs` are sorted; operands name earlier steps, args or numbers."""
+
+    op: str
+    attrs: tuple[tuple[str, float | int | bool], ...]
+    operands: tuple[Operand, ...]
+
+    def attr(self, name: str) -> float:
+        return dict(self.attrs)[name]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Steps, operands before users; the last one is the result. `inner` is the shape of a row of it."""
+
+    domain: Literal["token", "sequence"]
+    inner: tuple[int, ...]
+    steps: tuple[Step, ...]
+    args: tuple[Arg, ...]
+
+    @property
+    def width(self) -> int:
+        return math.prod(self.inner)
+
+    @cached_property
+    def segments(self) -> tuple[int, int]:
+        """(count, width): a row is evaluated in this many pieces of equal width.
+
+        One piece where nothing broadcasts within a row or reduces a part of it; else the last axis.
+        """
+        widths = {math.prod(a.inner) for a in self.args if a.kind in ("buffer", "constant", "input", "table")}
+        reduces = any(s.op in REDUCTIONS for s in self.steps)
+        if len(self.inner) < 2 or (not reduces and widths <= {1, self.width}):
+            return 1, self.width
+        return self.width // self.inner[-1], self.inner[-1]
+
+    def needed(self, target: int, known: frozenset[int]) -> tuple[int, ...]:
+        """The steps that `target` is computed from, in order; those in `known` end the search."""
+        found: set[int] = {target}
+        for i in range(target, -1, -1):
+            if i in found and i not in known:
+                found |= {o.number for o in self.steps[i].operands if isinstance(o, FromStep)}
+        return tuple(sorted(found))
+
+
+def strip(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without leading ones."""
+    start = next((i for i, d in enumerate(shape) if d != 1), len(shape))
+    return shape[start:]

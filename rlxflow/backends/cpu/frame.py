@@ -1,0 +1,50 @@
+"""What kernels are told about the rows they run over: a small array of words, one per thread.
+
+A call is cut into *chunks* of whole sequences. Within a chunk, rows count from 0: token rows are the valid
+tokens of its sequences one after the other, sequence rows are the sequences.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+from typing import Any
+
+from rlxflow.backends.cpu.code import I64, PTR, Code, Value, i64
+
+
+class Frame(IntEnum):
+    """Words of the frame, 8 bytes each."""
+
+    TOKENS = 0  # token rows of this chunk
+    SEQUENCES = auto()
+    FIRST_TOKEN = auto()  # of this chunk among all tokens of the call
+    FIRST_SEQUENCE = auto()
+    PART = auto()  # this thread's share of every step …
+    PARTS = auto()  # … of so many
+    SOURCE = auto()  # i32*: token row → its row in the arrays of the caller, b·S + s
+    POSITION = auto()  # i32*: token row → position in its sequence
+    SEQUENCE = auto()  # i32*: token row → sequence, counted over the call
+    OFFSETS = auto()  # i32*: sequence row → its first token, counted over the call
+    BATCH_ROW = auto()  # i32*: sequence row → its row in the arrays of the caller
+    SCRATCH = auto()  # memory of this thread
+    SLOTS = auto()  # the buffers of this chunk
+    TOKEN_CAPACITY = auto()  # rows that the buffers have
+    SEQUENCE_CAPACITY = auto()
+    BARRIER = auto()
+    SIZE = auto()
+
+
+POINTERS = {Frame.SOURCE, Frame.POSITION, Frame.SEQUENCE, Frame.OFFSETS, Frame.BATCH_ROW,
+            Frame.SCRATCH, Frame.SLOTS, Frame.BARRIER}  # fmt: skip
+
+
+def read(code: Code, frame: Value, word: Frame) -> Value:
+    kind: Any = PTR if word in POINTERS else I64
+    return code.get(code.at(frame, int(word), I64), 0, kind)
+
+
+def share(code: Code, frame: Value, count: Value) -> tuple[Value, Value]:
+    """This thread's range [low, high) of `count` items."""
+    part, parts = read(code, frame, Frame.PART), read(code, frame, Frame.PARTS)
+    low = code.sdiv(code.mul(count, part), parts)
+    return low, code.sdiv(code.mul(count, code.add(part, i64(1))), parts)

@@ -1,0 +1,1 @@
+"""Kernels, one file each. They are specialised on constants; token counts are arguments."""

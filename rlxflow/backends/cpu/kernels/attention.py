@@ -1,0 +1,201 @@
+"""Attention over whole sequences of any length, reading queries, keys and values in place.
+
+Per sequence and key head: K is transposed into scratch; then, for a few queries at a time, the scores of all
+keys are kept in scratch, soft-maxed with their maximum subtracted, and multiplied with V. Every query sums
+over keys in one order, whoever shares its tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlxflow.backends.cpu import math
+from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, f32, i64
+from rlxflow.backends.cpu.frame import Frame, read, share
+from rlxflow.backends.cpu.kernels.transpose import transpose_block
+
+
+@dataclass(frozen=True)
+class Attention:
+    """See the op `attention` for the meaning; strides are floats between tokens."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    causal: bool
+    window: int
+    softcap: float
+    masked: bool
+    q_stride: int
+    k_stride: int
+    v_stride: int
+    out_stride: int
+
+
+def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: int) -> int:
+    """Scratch for sequences of up to `longest` tokens."""
+    padded = -(-longest // lanes) * lanes
+    return (attention.head_dim + query_rows) * padded
+
+
+def attention_kernel(module: Module, a: Attention) -> Value:
+    """The function (frame, q, k, v, mask, out); this thread takes its share of (sequence, key head)."""
+    lanes = module.target.lanes
+
+    def body(code: Code, frame: Value, q: Value, k: Value, v: Value, mask: Value, out: Value) -> None:
+        first = read(code, frame, Frame.FIRST_TOKEN)
+        offsets = read(code, frame, Frame.OFFSETS)
+        scratch = read(code, frame, Frame.SCRATCH)
+
+        def item(number: Value, _: tuple[Value, ...]) -> None:
+            sequence, group = code.sdiv(number, i64(a.kv_heads)), code.srem(number, i64(a.kv_heads))
+            start = code.wide(code.get(offsets, sequence, I32))
+            stop = code.wide(code.get(offsets, code.add(sequence, i64(1)), I32))
+            length = code.sub(stop, start)
+            padded = code.and_(code.add(length, i64(lanes - 1)), i64(-lanes))
+            row = code.sub(start, first)
+
+            def head_of(x: Value, stride: int, head: Value) -> Value:
+                offset = code.add(code.mul(row, i64(stride)), code.mul(head, i64(a.head_dim)))
+                return code.at(x, offset)
+
+            keys, values = head_of(k, a.k_stride, group), head_of(v, a.v_stride, group)
+            scores = code.at(scratch, code.mul(padded, i64(a.head_dim)))
+            transpose_block(code, keys, i64(a.k_stride), length, a.head_dim, scratch, padded)
+
+            def head(h: Value, _: tuple[Value, ...]) -> None:
+                number = code.add(code.mul(group, i64(a.heads // a.kv_heads)), h)
+                queries, result = head_of(q, a.q_stride, number), head_of(out, a.out_stride, number)
+
+                def tile(i: Value, _: tuple[Value, ...]) -> None:
+                    rows = code.minimum(code.sub(length, i), module.target.query_rows)
+                    arguments = [
+                        code.at(queries, code.mul(i, i64(a.q_stride))), scratch, values,
+                        code.at(mask, start), code.at(result, code.mul(i, i64(a.out_stride))), scores,
+                        i, length, padded,
+                    ]  # fmt: skip
+                    heights = range(1, module.target.query_rows + 1)
+                    code.choose(rows, heights, lambda n: code.call(_tile(module, a, n), arguments))
+
+                code.loop(0, length, module.target.query_rows, tile)
+
+            code.loop(0, a.heads // a.kv_heads, 1, head)
+
+        count = code.mul(read(code, frame, Frame.SEQUENCES), i64(a.kv_heads))
+        code.loop(*share(code, frame, count), 1, item)
+
+    return module.function(("attention", a), [PTR] * 6, body)
+
+
+def _tile(module: Module, a: Attention, rows: int) -> Value:
+    """The function (q, kᵀ, v, mask, out, scores, first query, length, padded length) for some queries."""
+
+    def body(
+        code: Code, q: Value, keys: Value, v: Value, mask: Value, out: Value, scores: Value, first: Value,
+        length: Value, padded: Value,
+    ) -> None:  # fmt: skip
+        lines = [code.at(scores, code.mul(i64(r), padded)) for r in range(rows)]
+
+        def chunk(j: Value, tops: tuple[Value, ...]) -> list[Value]:
+            found = _products(code, a, q, keys, padded, j, rows)
+            new = []
+            for r in range(rows):
+                seen = _visible(code, a, mask, j, code.add(first, i64(r)), length)
+                score = code.select(seen, _shaped(code, a, found[r]), code.fill(float("-inf")))
+                code.put_vector(score, lines[r], j)
+                new.append(code.larger(score, tops[r]))
+            return new
+
+        tops = code.loop(0, padded, code.lanes, chunk, [code.fill(float("-inf"))] * rows)
+        inverses = [_softmax(code, lines[r], tops[r], padded) for r in range(rows)]
+        _weighted(code, a, lines, inverses, v, out, length)
+
+    return module.function(("attention tile", a, rows), [PTR] * 6 + [I64] * 3, body)
+
+
+def _products(
+    code: Code, a: Attention, q: Value, keys: Value, padded: Value, j: Value, rows: int
+) -> tuple[Value, ...]:
+    """q·kᵀ of some queries with a vector of keys."""
+
+    def step(d: Value, sums: tuple[Value, ...]) -> list[Value]:
+        key = code.get_vector(keys, code.add(code.mul(d, padded), j))
+        lines = [code.at(q, code.add(d, i64(r * a.q_stride))) for r in range(rows)]
+        return [code.fma_(code.splat(code.get(lines[r], 0, F32)), key, sums[r]) for r in range(rows)]
+
+    return code.loop(0, a.head_dim, 1, step, [code.zero] * rows)
+
+
+def _shaped(code: Code, a: Attention, score: Value) -> Value:
+    score = code.fmul(score, code.fill(a.scale))
+    if a.softcap:
+        capped = math.tanh(code, code.fdiv(score, code.fill(a.softcap)))
+        score = code.fmul(capped, code.fill(a.softcap))
+    return score
+
+
+def _visible(code: Code, a: Attention, mask: Value, j: Value, query: Value, length: Value) -> Value:
+    """Mask of the keys j, j + 1, … that a query sees: decided by position, never by value."""
+    end = code.sub(length, j)
+    if a.causal:
+        end = code.minimum(end, code.add(code.sub(query, j), i64(1)))
+    elif a.window:
+        end = code.minimum(end, code.add(code.sub(query, j), i64(a.window + 1)))
+    seen = code.below(end)
+    if a.window:
+        reach = a.window - 1 if a.causal else a.window
+        seen = code.and_(seen, code.not_(code.below(code.sub(code.sub(query, i64(reach)), j))))
+    if a.masked:
+        seen = code.and_(seen, code.fcmp_ordered("!=", code.get_vector(mask, j), code.zero))
+    return seen
+
+
+def _softmax(code: Code, line: Value, top: Value, padded: Value) -> Value:
+    """Scores of a row become exp(score − top); 1 / their sum in every lane, or 0 where no key is seen."""
+    highest = code.reduce(code.larger, top)
+    none = code.fcmp_ordered("==", highest, f32(float("-inf")))
+    highest = code.splat(code.select(none, f32(0.0), highest))
+
+    def step(j: Value, sums: tuple[Value, ...]) -> tuple[Value, ...]:
+        weight = math.exp(code, code.fsub(code.get_vector(line, j), highest))
+        code.put_vector(weight, line, j)
+        return (code.fadd(sums[0], weight),)
+
+    (sums,) = code.loop(0, padded, code.lanes, step, (code.zero,))
+    total = code.reduce(code.fadd, sums)
+    empty = code.fcmp_ordered("==", total, f32(0.0))
+    return code.splat(code.fdiv(f32(1.0), code.select(empty, f32(1.0), total)))
+
+
+def _weighted(
+    code: Code,
+    a: Attention,
+    lines: Sequence[Value],
+    inverses: Sequence[Value],
+    v: Value,
+    out: Value,
+    length: Value,
+) -> None:
+    """out[r] = Σ weight[r, j] · v[j] / total[r], a few vectors of columns at a time."""
+    width = max(1, (2 * code.owner.target.tile_rows) // len(lines))
+    starts = range(0, a.head_dim, code.lanes)
+    for first in range(0, len(starts), width):
+        columns = [(c, min(code.lanes, a.head_dim - c)) for c in starts[first : first + width]]
+
+        def step(j: Value, sums: tuple[Value, ...], columns: list[tuple[int, int]] = columns) -> list[Value]:
+            row = code.at(v, code.mul(j, i64(a.v_stride)))
+            values = [code.get_vector(row, c, lanes) for c, lanes in columns]
+            new = []
+            for r, line in enumerate(lines):
+                weight = code.splat(code.get(line, j))
+                for i, value in enumerate(values):
+                    new.append(code.fma_(weight, value, sums[r * len(values) + i]))
+            return new
+
+        sums = code.loop(0, length, 1, step, [code.zero] * (len(lines) * len(columns)))
+        for r in range(len(lines)):
+            for i, (c, lanes) in enumerate(columns):
+                value = code.fmul(sums[r * len(columns) + i], inverses[r])
+                code.put_vector(value, out, r * a.out_stride + c, lanes)

@@ -1,0 +1,137 @@
+"""The matrix product y = x · wᵀ with packed weights and an elementwise tail.
+
+The micro-kernels hold a tile of rows × one panel in registers and know nothing else: K and the strides are
+arguments, so every product of a program shares them. A row of the result is summed over k in one order
+whatever the height of its tile. The tail runs over the tile that was just stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlxflow.backends.cpu.code import F32, I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.expression import Expression
+from rlxflow.backends.cpu.frame import Frame, read, share
+from rlxflow.backends.cpu.kernels.row_values import RowValues
+
+PREFETCH = 8  # rows of a panel
+TILES_PER_BLOCK = 8  # tiles of rows that meet a panel before the next one, so that x stays in the cache
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """K, N and strides in floats; the tail's first step stands for the product."""
+
+    depth: int
+    columns: int
+    x_stride: int
+    out_stride: int
+    tail: Expression
+
+
+def gemm_kernel(module: Module, gemm: Gemm) -> Value:
+    """The function (frame, x, weights, out, args…) that computes this thread's share of the panels."""
+    target = module.target
+    domain = Frame.TOKENS if gemm.tail.domain == "token" else Frame.SEQUENCES
+    panels = -(-gemm.columns // target.panel)
+    block = target.tile_rows * TILES_PER_BLOCK
+    tail = _tail(module, gemm)
+
+    def body(code: Code, frame: Value, x: Value, weights: Value, out: Value, *pointers: Value) -> None:
+        low, high = share(code, frame, i64(panels))
+        count = read(code, frame, domain)
+
+        def rows_block(start: Value, _: tuple[Value, ...]) -> None:
+            size = code.minimum(code.sub(count, start), block)
+            tiles = code.sdiv(code.add(size, i64(target.tile_rows - 1)), i64(target.tile_rows))
+            height, extra = code.sdiv(size, tiles), code.srem(size, tiles)
+
+            def panel(number: Value, _: tuple[Value, ...]) -> None:
+                column = code.mul(number, i64(target.panel))
+                packed = code.at(weights, code.mul(column, i64(gemm.depth)))
+
+                def tile(i: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
+                    (row,) = carried
+                    rows = code.add(height, code.zext(code.icmp_signed("<", i, extra), I64))
+                    source = code.at(x, code.mul(row, i64(gemm.x_stride)))
+                    result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
+                    sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
+                    code.call(_any_tile(module), [rows, source, packed, result, *sizes])
+                    if tail is not None:
+                        code.call(tail, [frame, row, rows, column, out, *pointers])
+                    return (code.add(row, rows),)
+
+                code.loop(0, tiles, 1, tile, (start,))
+
+            code.loop(low, high, 1, panel)
+
+        code.loop(0, count, block, rows_block)
+
+    return module.function(("gemm", gemm), [PTR] * (4 + len(gemm.tail.args)), body)
+
+
+def _any_tile(module: Module) -> Value:
+    """The function (rows, x, panel, out, depth, x stride, out stride) for any height of tile."""
+
+    def body(code: Code, rows: Value, *arguments: Value) -> None:
+        heights = range(1, module.target.tile_rows + 1)
+        code.choose(rows, heights, lambda height: code.call(_tile(module, height), arguments))
+
+    return module.function("tile", [I64, PTR, PTR, PTR, I64, I64, I64], body)
+
+
+def _tile(module: Module, height: int) -> Value:
+    """The micro-kernel of one height."""
+    lanes, panel = module.target.lanes, module.target.panel
+
+    def body(
+        code: Code, x: Value, packed: Value, out: Value, depth: Value, x_stride: Value, out_stride: Value
+    ) -> None:
+        rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+
+        def step(k: Value, sums: tuple[Value, ...]) -> list[Value]:
+            line = code.at(packed, code.mul(k, i64(panel)))
+            if not code.owner.checked:
+                code.prefetch(line, PREFETCH * panel)
+                code.prefetch(line, PREFETCH * panel + lanes)
+            weights = [code.get_vector(line), code.get_vector(line, lanes)]
+            new = []
+            for r in range(height):
+                factor = code.splat(code.get(rows[r], k, F32))
+                new += [code.fma_(factor, weights[c], sums[2 * r + c]) for c in (0, 1)]
+            return new
+
+        sums = code.loop(0, depth, 1, step, [code.zero] * (2 * height))
+        for r in range(height):
+            line = code.at(out, code.mul(i64(r), out_stride))
+            code.put_vector(sums[2 * r], line)
+            code.put_vector(sums[2 * r + 1], line, lanes)
+
+    return module.function(("tile", height), [PTR, PTR, PTR, I64, I64, I64], body)
+
+
+def _tail(module: Module, gemm: Gemm) -> Value | None:
+    """The function (frame, row, rows, column, out, args…) that finishes a tile; None for no tail."""
+    if len(gemm.tail.steps) == 1:
+        return None
+    lanes = module.target.lanes
+
+    def body(
+        code: Code, frame: Value, row: Value, rows: Value, column: Value, out: Value, *pointers: Value
+    ) -> None:
+        def one(r: Value, _: tuple[Value, ...]) -> None:
+            number = code.add(row, r)
+            line = code.at(out, code.mul(number, i64(gemm.out_stride)))
+            values = RowValues(code, gemm.tail, frame, pointers, number, i64(0))
+            places = [column, code.add(column, i64(lanes))]
+            results = []
+            for place in places:
+                values.give(0, code.get_vector(line, place))
+                results.append(values.result(place, None))
+            for place, result in zip(places, results, strict=True):
+                code.put_vector(result, line, place)
+
+        code.loop(0, rows, 1, one)
+
+    kinds = [PTR, I64, I64, I64, PTR] + [PTR] * len(gemm.tail.args)
+    return module.function(("tail", gemm.tail, gemm.out_stride), kinds, body)

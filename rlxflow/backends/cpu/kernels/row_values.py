@@ -1,0 +1,201 @@
+"""The values of an expression at one row, a vector of columns at a time.
+
+A reduction (a norm, a softmax) writes its operand to a scratch row, sums it there, and from then on is
+elementwise too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from rlxflow.backends.cpu.code import I32, I64, Code, Index, Value, f32, i64
+from rlxflow.backends.cpu.expression import REDUCTIONS, Arg, Expression, FromArg, FromStep, Operand
+from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
+from rlxflow.backends.cpu.kernels.reductions import Reduced, reduce_row
+
+
+def caller_row(code: Code, frame: Value, domain: str, row: Value) -> Value:
+    """The row of the caller's arrays that a row of ours belongs to."""
+    table = Frame.SOURCE if domain == "token" else Frame.BATCH_ROW
+    return code.wide(code.get(read(code, frame, table), row, I32))
+
+
+class RowValues:
+    """The values of an expression in one segment of one row."""
+
+    def __init__(
+        self,
+        code: Code,
+        expression: Expression,
+        frame: Value,
+        pointers: Sequence[Value],
+        row: Value,
+        segment: Value,
+    ) -> None:
+        self.code, self.expression, self.frame, self.row = code, expression, frame, row
+        self._pointers = pointers
+        self._segment = segment
+        self._known: dict[int, Reduced | Value] = {}  # steps that are reduced, or given
+        self._bases = [self._base(arg, p) for arg, p in zip(expression.args, pointers, strict=True)]
+        for i, step in enumerate(expression.steps):
+            if step.op == "gather":
+                self._known[i] = self._gathered(step.operands)
+
+    # -- rows ----------------------------------------------------------------------------------------
+
+    def _base(self, arg: Arg, pointer: Value) -> Value:
+        """The address of this row (and segment) of an arg."""
+        code = self.code
+        if arg.kind not in ("buffer", "constant", "input"):
+            return pointer
+        if arg.rows != "none":
+            pointer = code.at(pointer, code.mul(self._row_of(arg), i64(arg.stride)))
+        last = arg.inner[-1] if arg.inner else 1
+        return code.at(pointer, code.mul(self._segment_of(arg), i64(last)))
+
+    def _row_of(self, arg: Arg) -> Value:
+        code, frame, loop = self.code, self.frame, self.expression.domain
+        if arg.kind == "input" and arg.rows == loop:
+            return caller_row(code, frame, loop, self.row)
+        if arg.rows == "first":
+            return self._tokens(self.row if loop == "sequence" else self._sequence())
+        if arg.rows == loop:
+            return self.row
+        return (
+            caller_row(code, frame, "sequence", self._sequence()) if arg.kind == "input" else self._sequence()
+        )
+
+    def _sequence(self) -> Value:
+        """The sequence row of this token row."""
+        code = self.code
+        number = code.wide(code.get(read(code, self.frame, Frame.SEQUENCE), self.row, I32))
+        return code.sub(number, read(code, self.frame, Frame.FIRST_SEQUENCE))
+
+    def _tokens(self, sequence: Value) -> Value:
+        """The first token row of a sequence."""
+        code = self.code
+        offset = code.wide(code.get(read(code, self.frame, Frame.OFFSETS), sequence, I32))
+        return code.sub(offset, read(code, self.frame, Frame.FIRST_TOKEN))
+
+    def _segment_of(self, arg: Arg) -> Value:
+        """Which run of its last axis an arg has for this segment, by NumPy's broadcasting."""
+        outer = self.expression.inner[:-1]
+        if self.expression.segments[0] == 1 or len(arg.inner) < 2:
+            return i64(0)
+        if arg.inner[:-1] == outer:
+            return self._segment
+        code, rest, found, scale = self.code, self._segment, i64(0), 1
+        own = (1,) * (len(outer) - len(arg.inner) + 1) + arg.inner[:-1]
+        for full, size in zip(reversed(outer), reversed(own), strict=True):
+            index, rest = code.srem(rest, i64(full)), code.sdiv(rest, i64(full))
+            if size != 1:
+                found = code.add(found, code.mul(index, i64(scale)))
+            scale *= size
+        return found
+
+    def _gathered(self, operands: tuple[Operand, ...]) -> Reduced:
+        """A row of a table, picked by an id."""
+        code = self.code
+        table, ids = (o.number for o in operands if isinstance(o, FromArg))
+        arg = self.expression.args[ids]
+        if arg.kind == "positions":
+            number = code.wide(code.get(read(code, self.frame, Frame.POSITION), self.row, I32))
+        else:
+            kind = I64 if arg.dtype == "i64" else I32
+            own = self.row if arg.rows == self.expression.domain else self._sequence()
+            row = caller_row(code, self.frame, arg.rows, own)
+            number = code.wide(code.get(self._pointers[ids], row, kind))
+        stride = self.expression.args[table].stride
+        row = code.at(self._pointers[table], code.mul(number, i64(stride)))
+        row = code.at(row, code.mul(self._segment, i64(self.expression.segments[1])))
+        return Reduced(row, lambda x, _: x)
+
+    # -- values --------------------------------------------------------------------------------------
+
+    def give(self, step: int, value: Value) -> None:
+        """State the value of a step at the window that is asked for next."""
+        self._known[step] = value
+
+    def result(self, j: Index, lanes: int | None) -> Value:
+        return self.value(len(self.expression.steps) - 1, j, lanes)
+
+    def value(self, target: int, j: Index, lanes: int | None) -> Value:
+        """Step `target` at columns j, j + 1, …; lanes beyond `lanes` hold anything."""
+        found: dict[int, Value] = {}
+        for i in self.expression.needed(target, frozenset(self._known)):
+            known, step = self._known.get(i), self.expression.steps[i]
+
+            def operand(o: Operand, found: dict[int, Value] = found) -> Value:
+                return found[o.number] if isinstance(o, FromStep) else self._outside(o, j, lanes)
+
+            if isinstance(known, Reduced):
+                loaded = self.code.get_vector(known.row, j, lanes)
+                found[i] = known.finish(
+                    loaded, [operand(o) for o in step.operands[1:] if step.op != "gather"]
+                )
+            elif known is not None:
+                found[i] = known
+            elif step.op == "mean_pool":
+                found[i] = self._pooled(step.operands, j, lanes)
+            else:
+                found[i] = ELEMENTWISE[step.op](self.code, *(operand(o) for o in step.operands))
+        return found[target]
+
+    def _outside(self, source: Operand, j: Index, lanes: int | None) -> Value:
+        """An operand that no step computes."""
+        if isinstance(source, FromArg):
+            return self._arg(source.number, j, lanes)
+        return self.code.fill(source) if isinstance(source, float) else None
+
+    def _arg(self, number: int, j: Index, lanes: int | None) -> Value:
+        arg, base = self.expression.args[number], self._bases[number]
+        code = self.code
+        one_piece = self.expression.segments[0] == 1
+        if math.prod(arg.inner if one_piece else arg.inner[-1:]) != 1:
+            return code.get_vector(base, j, lanes)
+        return code.splat(code.get(base))
+
+    def _pooled(self, operands: tuple[Operand, ...], j: Index, lanes: int | None) -> Value:
+        """Σ m·x / max(Σ m, 1e-9) over the tokens of this sequence."""
+        code = self.code
+        x, mask = (o.number for o in operands if isinstance(o, FromArg))
+        first = read(code, self.frame, Frame.FIRST_TOKEN)
+        arg = self.expression.args[x]
+
+        def token(t: Value, sums: tuple[Value, ...]) -> tuple[Value, ...]:
+            valid = code.get(self._pointers[mask], code.add(t, first))
+            row = code.at(self._pointers[x], code.mul(t, i64(arg.stride)))
+            row = code.at(row, code.mul(self._segment, i64(self.expression.segments[1])))
+            value = code.fmul(code.get_vector(row, j, lanes), code.splat(valid))
+            return code.fadd(sums[0], value), code.fadd(sums[1], valid)
+
+        start, stop = self._tokens(self.row), self._tokens(code.add(self.row, i64(1)))
+        total, count = code.loop(start, stop, 1, token, (code.zero, f32(0.0)))
+        some = code.select(code.fcmp_ordered(">", count, f32(1e-9)), count, f32(1e-9))
+        return code.fdiv(total, code.splat(some))
+
+    # -- reductions ----------------------------------------------------------------------------------
+
+    def reduce_all(self) -> None:
+        """Evaluate every reduction into a scratch row, innermost first."""
+        stride = self.code.owner.target.row_stride(self.expression.segments[1])
+        scratch = read(self.code, self.frame, Frame.SCRATCH)
+        for i, step in enumerate(self.expression.steps):
+            if step.op in REDUCTIONS:
+                source = step.operands[0]
+                row = self.code.at(scratch, len(self._known) * stride)
+                self._known[i] = reduce_row(self, step, source, row)
+
+    def operand(self, source: Operand, j: Index, lanes: int | None) -> Value:
+        """An operand of a step at a window, evaluated from the start."""
+        if isinstance(source, FromStep):
+            return self.value(source.number, j, lanes)
+        return self._outside(source, j, lanes)
+
+
+def scratch_floats(expression: Expression, stride: Callable[[int], int]) -> int:
+    """Scratch that the row kernel of an expression needs."""
+    rows = sum(s.op in REDUCTIONS or s.op == "gather" for s in expression.steps)
+    return rows * stride(expression.segments[1])

@@ -1,0 +1,92 @@
+"""The plan of a graph: its steps in order, where their operands lie, and what to check at each call.
+
+A plan is plain data and has a text, which names the compiled code in caches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rlxflow.backends.cpu.arena import Arena
+from rlxflow.backends.cpu.kernels.attention import Attention
+from rlxflow.backends.cpu.kernels.gemm import Gemm
+from rlxflow.backends.cpu.kernels.rows import Rows
+from rlxflow.ir.values import Value
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Weights as a kernel reads them: `packed` for products, `row` padded for vectors, `table` as stored.
+
+    Several values are joined along their first axis.
+    """
+
+    form: Literal["packed", "row", "table"]
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Given:
+    """An array of the caller, from column `offset` of its rows on."""
+
+    kind: Literal["input", "output", "mask"]
+    name: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class InTable:
+    """An address: entry `index` of the pointer table, plus floats."""
+
+    index: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class InSlot:
+    """An address: the start of a slot of the arena, plus floats."""
+
+    index: int
+    offset: int = 0
+
+
+Address = InTable | InSlot
+Kernel = Gemm | Attention | Rows
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """A kernel on its operands. `outputs` has bit i where output i needs the step."""
+
+    kernel: Kernel
+    addresses: tuple[Address, ...]
+    outputs: int
+    label: str
+
+
+@dataclass(frozen=True)
+class GatherCheck:
+    """Ids that must lie in a table: an input, or all positions where `ids` is empty."""
+
+    ids: str
+    per_token: bool
+    rows: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the executable runs. `table` says what the pointers of a call point at."""
+
+    steps: tuple[PlanStep, ...]
+    arena: Arena
+    table: tuple[Constant | Given, ...]
+    outputs: tuple[str, ...]
+    checks: tuple[GatherCheck, ...]
+
+    @property
+    def text(self) -> str:
+        """Everything that the generated code depends on."""
+        steps = [(s.kernel, s.addresses, s.outputs) for s in self.steps]
+        return repr((steps, self.arena.slots))

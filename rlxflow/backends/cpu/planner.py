@@ -1,0 +1,266 @@
+"""From a graph to a plan: regions, joined products, steps in order, buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from rlxflow.backends.cpu.arena import Need, assign
+from rlxflow.backends.cpu.constants import constant_values
+from rlxflow.backends.cpu.describe import Describer, Source
+from rlxflow.backends.cpu.domain import View, rows_of
+from rlxflow.backends.cpu.expression import strip
+from rlxflow.backends.cpu.kernels.attention import Attention
+from rlxflow.backends.cpu.kernels.gemm import Gemm
+from rlxflow.backends.cpu.kernels.rows import Out, Rows
+from rlxflow.backends.cpu.plan import (
+    Address,
+    Constant,
+    GatherCheck,
+    Given,
+    InSlot,
+    InTable,
+    Kernel,
+    Plan,
+    PlanStep,
+)
+from rlxflow.backends.cpu.regions import Region, Regions
+from rlxflow.backends.cpu.target import Target
+from rlxflow.backends.rows import batch_independent
+from rlxflow.errors import BackendError
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Node, Value
+
+
+@dataclass(eq=False)
+class Unit:
+    """What lies in one buffer: the root of a region, or products of one x side by side."""
+
+    members: list[Region]
+
+    @property
+    def width(self) -> int:
+        return sum(rows_of(r.root).width for r in self.members)
+
+    def column(self, root: Value) -> int:
+        """Where the rows of a member start."""
+        before = self.members[: [r.root for r in self.members].index(root)]
+        return sum(rows_of(r.root).width for r in before)
+
+
+@dataclass(eq=False)
+class Draft:
+    """A step whose addresses are not known yet: what it writes (a unit at a column, or an output)."""
+
+    kernel: Kernel
+    operands: list[Source]
+    result: tuple[Unit, int] | Given
+    result_at: int  # its index among the addresses
+    label: str
+    outputs: int = 0
+
+
+def make_plan(graph: Graph, target: Target) -> Plan:
+    """The plan of a graph of primitive ops. Raises `BackendError` for what this backend does not run."""
+    hint = 'use backend.name = "reference"'
+    if graph.states:
+        message = "the CPU backend does not run decoders yet"
+        raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
+    if not batch_independent(graph):
+        message = "the sequences of a batch depend on each other"
+        raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
+    return _Planner(graph, target).plan()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph, self.target = graph, target
+        self.regions = Regions(graph, constant_values(graph))
+        self.describe = Describer(self.regions, self._stride_of)
+        self._index = {n: i for i, n in enumerate(graph.nodes)}
+        self.units = self._units()
+        self._unit_of = {r.root: u for u in self.units for r in u.members}
+
+    def plan(self) -> Plan:
+        drafts = self._drafts()
+        self._mark_outputs(drafts)
+        needs = self._needs(drafts)
+        arena = assign(needs)
+        table: dict[Constant | Given, int] = {}
+
+        def address(source: Source | tuple[Unit, int]) -> Address:
+            if isinstance(source, tuple):
+                return InSlot(arena.slot_of[source[0]], source[1])
+            if isinstance(source, View):
+                if source.base not in self._unit_of:  # positions need no array
+                    return InTable(0)
+                unit = self._unit_of[source.base]
+                return InSlot(arena.slot_of[unit], source.offset + unit.column(source.base))
+            offset = source.offset if isinstance(source, Given) else 0
+            entry = replace(source, offset=0) if isinstance(source, Given) else source
+            return InTable(table.setdefault(entry, len(table)), offset)
+
+        steps = []
+        for draft in drafts:
+            addresses = [address(s) for s in draft.operands]
+            addresses.insert(draft.result_at, address(draft.result))
+            steps.append(PlanStep(draft.kernel, tuple(addresses), draft.outputs, draft.label))
+        return Plan(tuple(steps), arena, tuple(table), tuple(self.graph.outputs), self._checks(drafts))
+
+    # -- units ---------------------------------------------------------------------------------------
+
+    def _units(self) -> list[Unit]:
+        """Regions in the order they run; products of one x whose tails read constants only are joined."""
+        units: list[Unit] = []
+        joined: dict[object, Unit] = {}
+        for region in sorted(self.regions.by_root.values(), key=lambda r: self._index[r.root.node]):
+            key = self._join_key(region)
+            if key is not None and key in joined:
+                joined[key].members.append(region)
+                continue
+            units.append(Unit([region]))
+            if key is not None:
+                joined[key] = units[-1]
+        return units
+
+    def _join_key(self, region: Region) -> object | None:
+        if region.kind != "gemm":
+            return None
+        columns = (rows_of(region.root).width,)
+        read = {v for n in region.inside[1:] for v in n.inputs if v.node not in region.inside}
+        for value in read:
+            vector = value in self.regions.constants and strip(rows_of(value).inner) == columns
+            if value.node.op.name != "full" and not vector:
+                return None
+        tail, _ = self.describe.expression(region.inside, region.root)
+        return self.regions.view(region.main.inputs[0]), tail.steps, tail.domain
+
+    def _stride_of(self, value: Value) -> int:
+        """Floats between the rows of a value."""
+        return self.target.row_stride(self._unit_of[self.regions.view(value).base].width)
+
+    # -- steps ---------------------------------------------------------------------------------------
+
+    def _drafts(self) -> list[Draft]:
+        drafts: list[Draft] = []
+        pending = dict(self.graph.outputs)
+        for unit in self.units:
+            kind = unit.members[0].kind
+            if kind == "gemm":
+                drafts.append(self._product(unit))
+            elif kind == "attention":
+                drafts.append(self._attention(unit))
+            elif kind == "concat":
+                drafts += self._concat(unit)
+            else:
+                drafts.append(self._rows(unit, unit.members[0].inside, unit.members[0].root))
+            for name, value in list(pending.items()):
+                if self.regions.view(value).base in {r.root for r in unit.members}:
+                    drafts.append(self._output(name, pending.pop(name)))
+        return drafts + [self._output(name, value) for name, value in pending.items()]
+
+    def _label(self, node: Node) -> str:
+        return f"{node.op.name} ({self.graph.where(node)})"
+
+    def _product(self, unit: Unit) -> Draft:
+        lead = unit.members[0]
+        described = [self.describe.expression(r.inside, r.root) for r in unit.members]
+        tail, sources = described[0]
+        if len(unit.members) > 1:
+            args = tuple(replace(a, inner=(unit.width,)) for a in tail.args)
+            tail = replace(tail, inner=(unit.width,), args=args)
+            together = zip(*(s for _, s in described), strict=True)
+            sources = [Constant("row", tuple(v for c in row for v in _values(c))) for row in together]
+        x = lead.main.inputs[0]
+        weights = tuple(r.main.inputs[1] for r in unit.members)
+        depth = rows_of(x).width
+        gemm = Gemm(depth, unit.width, self._stride_of(x), self.target.row_stride(unit.width), tail)
+        operands: list[Source] = [self.regions.view(x), Constant("packed", weights), *sources]
+        return Draft(gemm, operands, (unit, 0), 2, self._label(lead.main))
+
+    def _attention(self, unit: Unit) -> Draft:
+        node, root = unit.members[0].main, unit.members[0].root
+        q, k, v, mask = (
+            dict(zip(node.op.operand_names, node.operands, strict=True))[n] for n in ("q", "k", "v", "mask")
+        )
+        assert q is not None and k is not None and v is not None
+        (heads, head_dim), (kv_heads, _) = rows_of(q).inner, rows_of(k).inner
+        attrs = {n: node.attrs[n] for n in ("scale", "causal", "window", "softcap")}
+        strides = [self._stride_of(x) for x in (q, k, v, root)]
+        kernel = Attention(heads, kv_heads, head_dim, **attrs, masked=mask is not None, q_stride=strides[0],
+                           k_stride=strides[1], v_stride=strides[2], out_stride=strides[3])  # fmt: skip
+        views: list[Source] = [self.regions.view(x) for x in (q, k, v)]
+        valid = views[0] if mask is None else Given("mask", mask.node.attrs["key"])
+        return Draft(kernel, [*views, valid], (unit, 0), 4, self._label(node))
+
+    def _rows(self, unit: Unit, nodes: list[Node], root: Value, column: int = 0) -> Draft:
+        copy = root is unit.members[0].root
+        expression, sources = self.describe.expression(nodes, root, copy)
+        kernel = Rows(expression, Out("buffer", self.target.row_stride(unit.width)))
+        return Draft(kernel, sources, (unit, column), 0, self._label(root.node))
+
+    def _concat(self, unit: Unit) -> list[Draft]:
+        drafts, column = [], 0
+        for part in unit.members[0].main.inputs:
+            drafts.append(self._rows(unit, [], part, column))
+            column += rows_of(part).width
+        return drafts
+
+    def _output(self, name: str, value: Value) -> Draft:
+        expression, sources = self.describe.expression([], value)
+        kernel = Rows(expression, Out("output", expression.width))
+        return Draft(kernel, sources, Given("output", name), 0, f"output {name}")
+
+    # -- liveness ------------------------------------------------------------------------------------
+
+    def _reads(self, draft: Draft) -> Iterable[Unit]:
+        for source in draft.operands:
+            if isinstance(source, View) and source.base in self._unit_of:
+                yield self._unit_of[source.base]
+
+    def _mark_outputs(self, drafts: list[Draft]) -> None:
+        """Which outputs need which step."""
+        wanted: dict[Unit, int] = {}
+        for draft in reversed(drafts):
+            if isinstance(draft.result, Given):
+                draft.outputs = 1 << list(self.graph.outputs).index(draft.result.name)
+            else:
+                draft.outputs = wanted.get(draft.result[0], 0)
+            for unit in self._reads(draft):
+                wanted[unit] = wanted.get(unit, 0) | draft.outputs
+
+    def _needs(self, drafts: list[Draft]) -> list[Need]:
+        first: dict[Unit, int] = {}
+        last: dict[Unit, int] = {}
+        for i, draft in enumerate(drafts):
+            touched = [*self._reads(draft)]
+            if not isinstance(draft.result, Given):
+                first.setdefault(draft.result[0], i)
+                touched.append(draft.result[0])
+            last.update(dict.fromkeys(touched, i))
+        return [
+            Need(u, rows_of(u.members[0].root).domain, self.target.row_stride(u.width), first[u], last[u])
+            for u in self.units
+        ]
+
+    def _checks(self, drafts: list[Draft]) -> tuple[GatherCheck, ...]:
+        """What the references of the ops check at run time."""
+        needed: dict[Value, int] = {}
+        for draft in drafts:
+            if not isinstance(draft.result, Given):
+                for region in draft.result[0].members:
+                    for node in region.inside:
+                        needed[node.outputs[0]] = draft.outputs
+        found: dict[GatherCheck, None] = {}
+        for node in self.graph.nodes:
+            if node.op.name == "gather" and node.outputs[0] in needed:
+                table, ids = node.inputs
+                name = ids.node.attrs["key"] if ids.node.op.name == "input" else ""
+                token = rows_of(ids).domain == "token"
+                found[GatherCheck(name, token, rows_of(table).inner[0], needed[node.outputs[0]])] = None
+        return tuple(found)
+
+
+def _values(source: Source) -> tuple[Value, ...]:
+    assert isinstance(source, Constant)
+    return source.values

@@ -1,0 +1,87 @@
+"""The valid tokens of a batch, one after the other: where they come from, and how they are cut up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlxflow.dtypes import Array
+
+MASK_SLACK = 64  # kernels load a vector of mask at the last token
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """The rows of a call. Sequences without a valid token are left out.
+
+    source [T]: token → b·S + s; position [T]: its place in its sequence; sequence [T]: which sequence;
+    offsets [n + 1]: the first token of each sequence; batch_row [n]: its row in the batch. All i32.
+    """
+
+    source: Array
+    position: Array
+    sequence: Array
+    offsets: Array
+    batch_row: Array
+    longest: int
+    padded: bool  # whether the batch has tokens or sequences that are left out
+
+    @property
+    def tokens(self) -> int:
+        return len(self.source)
+
+    @property
+    def sequences(self) -> int:
+        return len(self.batch_row)
+
+
+def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
+    """The tokens from the first to the last one that any mask [B, S] calls valid; all without masks."""
+    if masks:
+        valid = np.logical_or.reduce([m != 0 for m in masks]) if len(masks) > 1 else masks[0] != 0
+        starts = valid.argmax(1)
+        lengths = np.where(valid.any(1), tokens - valid[:, ::-1].argmax(1) - starts, 0)
+    else:
+        starts, lengths = np.zeros(batch, np.int64), np.full(batch, tokens)
+    rows = np.flatnonzero(lengths)
+    if len(rows) < batch:
+        starts, lengths = starts[rows], lengths[rows]
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    sequence = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
+    position = np.arange(offsets[-1], dtype=np.int32) - offsets[sequence]
+    source = (rows * tokens + starts).astype(np.int32)[sequence] + position
+    padded = len(source) < batch * tokens or len(rows) < batch
+    return Ragged(
+        source, position, sequence, offsets, rows.astype(np.int32), int(lengths.max(initial=0)), padded
+    )
+
+
+def mask_rows(mask: Array, ragged: Ragged) -> Array:
+    """A mask [B, S] as one float per token, 1 where it is valid."""
+    rows = np.zeros(ragged.tokens + MASK_SLACK, np.float32)
+    rows[: ragged.tokens] = mask.ravel()[ragged.source] != 0
+    return rows
+
+
+def cut(ragged: Ragged, chunk_tokens: int) -> Array:
+    """Chunks of whole sequences of about `chunk_tokens` tokens: first sequences, and the number of all."""
+    if ragged.tokens <= chunk_tokens:
+        return np.array([0, ragged.sequences], np.int64)
+    edges = [0]
+    for i in range(1, ragged.sequences):
+        if ragged.offsets[i + 1] - ragged.offsets[edges[-1]] > chunk_tokens:
+            edges.append(i)
+    return np.array([*edges, ragged.sequences], np.int64)
+
+
+def chunk_rows(ragged: Ragged, chunks: Array) -> tuple[int, int]:
+    """The most token rows and sequence rows of any chunk."""
+    return int(np.diff(ragged.offsets[chunks]).max()), int(np.diff(chunks).max())
+
+
+def sizes_of(sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Batch and tokens; a graph without token axis has one token per sequence."""
+    return sizes["B"], sizes.get("S", 1)

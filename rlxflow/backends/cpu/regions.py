@@ -1,0 +1,225 @@
+"""Which nodes run together: products with their tails, attention, and chains of row ops.
+
+A region computes one value, its root; what else is inside lives in registers. Everything a region reads is
+the root of another region, an input, or constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rlxflow.backends.cpu.domain import VIEWS, View, refuse, rows_of, step_of_view
+from rlxflow.backends.cpu.expression import REDUCTIONS, strip
+from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
+from rlxflow.backends.rows import BATCH, TOKENS
+from rlxflow.dtypes import f32
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.values import Node, Value
+
+ROW_OPS = {*ELEMENTWISE, *REDUCTIONS, "gather", "mean_pool"}
+SUPPORTED = ROW_OPS | {"linear", "attention", "concat", *VIEWS}
+Kind = Literal["gemm", "attention", "rows", "concat"]
+
+
+@dataclass(eq=False)
+class Region:
+    """`inside` holds its nodes in graph order; empty for a plain copy of a value."""
+
+    kind: Kind
+    root: Value
+    inside: list[Node] = field(default_factory=list)
+
+    @property
+    def main(self) -> Node:
+        """The product or the attention of the region."""
+        return self.inside[0]
+
+
+class Regions:
+    """The regions of a graph, by root."""
+
+    def __init__(self, graph: Graph, constants: set[Value]) -> None:
+        self.graph, self.constants = graph, constants
+        self.by_root: dict[Value, Region] = {}
+        self._home: dict[Node, Region] = {}
+        self._nodes = [
+            n
+            for n in graph.nodes
+            if n.op.name not in ("input", "full", "iota") and n.outputs[0] not in constants
+        ]
+        for node in self._nodes:
+            self._check(node)
+        for node in self._nodes:
+            if node.op.name == "linear":
+                self._add_product(node)
+            elif node.op.name in ("attention", "concat"):
+                self._add("attention" if node.op.name == "attention" else "concat", node)
+        for node in reversed(self._nodes):
+            if node not in self._home and node.op.name in ROW_OPS:
+                self._add_row_op(node)
+        order = {n: i for i, n in enumerate(self._nodes)}
+        for region in self.by_root.values():
+            region.inside.sort(key=lambda n: (n.op.name != "linear", order[n]))
+        for region in list(self.by_root.values()):
+            self._materialise_operands(region)
+        for value in graph.outputs.values():
+            self._materialise_first(value)
+
+    # -- what values are -----------------------------------------------------------------------------
+
+    def view(self, value: Value) -> View:
+        """The root, input or constant whose rows hold a value."""
+        offset, first = 0, False
+        while value not in self.by_root and value.node.op.name in VIEWS and value not in self.constants:
+            step = step_of_view(value.node)
+            assert step is not None  # checked at the start
+            value, offset, first = step.base, offset + step.offset, first or step.first
+        return View(value, offset, first)
+
+    def origin(self, value: Value) -> View:
+        """What the copy of a value, itself a root, is made from."""
+        step = step_of_view(value.node) if value.node.op.name in VIEWS else None
+        if step is None:
+            return View(value)
+        view = self.view(step.base)
+        return View(view.base, step.offset + view.offset, step.first or view.first)
+
+    def in_buffer(self, value: Value) -> bool:
+        """Whether the rows of a value lie in a buffer of ours, a row per row."""
+        view = self.view(value)
+        return view.base in self.by_root and not view.first
+
+    # -- forming -------------------------------------------------------------------------------------
+
+    def _add(self, kind: Kind, node: Node) -> Region:
+        region = self.by_root[node.outputs[0]] = Region(kind, node.outputs[0], [node])
+        self._home[node] = region
+        return region
+
+    def _single_user(self, value: Value) -> Node | None:
+        users = self.graph.users.get(value, ())
+        return users[0] if self.graph.use_counts[value] == 1 and users else None
+
+    def _add_product(self, node: Node) -> None:
+        """A linear node and the elementwise ops behind it that nobody else reads in between."""
+        nodes, value = [node], node.outputs[0]
+        while (user := self._single_user(value)) is not None:
+            result = user.outputs[0]
+            fits = user.op.name in ELEMENTWISE and user not in self._home and result.dtype == f32
+            if not fits or rows_of(result) != rows_of(value):
+                break
+            nodes.append(user)
+            value = result
+        region = self.by_root[value] = Region("gemm", value, nodes)
+        self._home.update(dict.fromkeys(nodes, region))
+
+    def _add_row_op(self, node: Node) -> None:
+        """Into the region of its only user where it fits there, else into one of its own."""
+        value = node.outputs[0]
+        user = self._single_user(value)
+        region = None if user is None else self._home.get(user)
+        if user is not None and region is not None and self._fits(node, user, region):
+            region.inside.append(node)
+            self._home[node] = region
+        elif value.dtype != f32:
+            raise refuse(self.graph, node, f"its {value.dtype} result would have to be stored")
+        else:
+            self._add("rows", node)
+
+    def _fits(self, node: Node, user: Node, region: Region) -> bool:
+        value = node.outputs[0]
+        own, root = rows_of(value), rows_of(region.root)
+        if own.domain != root.domain or user.op.name in (
+            "gather",
+            "mean_pool",
+            "linear",
+            "attention",
+            "concat",
+        ):
+            return False
+        if region.kind == "gemm":
+            return node.op.name in ELEMENTWISE
+        if region.kind != "rows":
+            return False
+        whole = node.op.name in REDUCTIONS or node.op.name in ("gather", "mean_pool")
+        return strip(own.inner) == strip(root.inner) if whole or user.op.name in REDUCTIONS else True
+
+    def _materialise_operands(self, region: Region) -> None:
+        """Give a buffer to what a kernel must find there: x of products, q, k, v, pooled values, parts."""
+        for node in region.inside:
+            wanted: tuple[Value, ...] = ()
+            if node.op.name in ("linear", "mean_pool"):
+                wanted = node.inputs[:1]
+            elif node.op.name == "attention":
+                wanted = node.inputs[:3]
+            elif region.kind == "gemm":
+                wanted = tuple(
+                    v
+                    for v in node.inputs
+                    if v.node not in region.inside and v.node.op.name != "full" and v not in self.constants
+                )
+            for value in wanted:
+                if not self.in_buffer(value):
+                    self._copy(value)
+            for value in node.inputs:
+                self._materialise_first(value)
+
+    def _materialise_first(self, value: Value) -> None:
+        """The first token's row of an input is read from a copy."""
+        view = self.view(value)
+        if view.first and view.base.node.op.name == "input":
+            self._copy(view.base)
+
+    def _copy(self, value: Value) -> None:
+        if value.dtype != f32 or value in self.constants or value.node.op.name in ("full", "iota"):
+            raise refuse(self.graph, value.node, "its result is needed as f32 rows")
+        self.by_root.setdefault(value, Region("rows", value))
+
+    # -- what is not supported -----------------------------------------------------------------------
+
+    def _check(self, node: Node) -> None:
+        """Raise `BackendError` for a node that no kernel runs."""
+        name = node.op.name
+        if name not in SUPPORTED:
+            raise refuse(self.graph, node, "no kernel runs it")
+        for value in node.outputs:
+            rows_of(value)
+        if name in VIEWS and step_of_view(node) is None:
+            raise refuse(self.graph, node, "it moves data between rows")
+        if name == "linear":
+            self._check_product(node)
+        elif name == "gather":
+            self._check_gather(node)
+        elif name in ("attention", "mean_pool"):
+            self._check_mask(node)
+        elif name in ("softmax", "concat") and node.attrs["axis"] not in (-1, node.outputs[0].rank - 1):
+            raise refuse(self.graph, node, "only the last axis is supported")
+        if name == "concat" and len(strip(rows_of(node.outputs[0]).inner)) > 1:
+            raise refuse(self.graph, node, "only rows of one axis are supported")
+        if name in REDUCTIONS and not rows_of(node.outputs[0]).inner:
+            raise refuse(self.graph, node, "it reduces over a batch axis")
+
+    def _check_product(self, node: Node) -> None:
+        x, weight = node.inputs
+        if weight not in self.constants:
+            raise refuse(self.graph, node, "its weight is not constant")
+        if len(strip(rows_of(x).inner)) > 1:
+            raise refuse(self.graph, node, f"x has rows of shape {list(rows_of(x).inner)}")
+
+    def _check_gather(self, node: Node) -> None:
+        table, ids = node.inputs
+        counted = ids.node.op.name == "iota" and ids.shape == (TOKENS,)
+        given = ids.node.op.name == "input" and ids.shape[:1] == (BATCH,) and rows_of(ids).width == 1
+        if table not in self.constants or not (counted or given):
+            raise refuse(
+                self.graph, node, "it wants a constant table, and ids that are an input or positions"
+            )
+
+    def _check_mask(self, node: Node) -> None:
+        operands = dict(zip(node.op.operand_names, node.operands, strict=True))
+        mask = operands["mask"]
+        if mask is not None and mask.node.op.name != "input":
+            raise refuse(self.graph, node, "its mask is not an input")
+        if operands.get("bias") is not None:
+            raise refuse(self.graph, node, "a bias on scores is not supported")

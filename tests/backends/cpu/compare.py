@@ -1,0 +1,83 @@
+"""Small graphs run by the CPU backend in checked mode and by the reference backend, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+import rlxflow.ops  # noqa: F401  (fills the op table)
+from rlxflow.backends.cpu.backend import CpuBackend
+from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.backends.reference.backend import ReferenceBackend
+from rlxflow.dtypes import f32, from_numpy
+from rlxflow.ir.builder import GraphBuilder
+from rlxflow.ir.graph import Graph
+from rlxflow.ir.op import emitting
+from rlxflow.ir.values import Value
+from rlxflow.ops.leaves import input_, param
+from rlxflow.profile.load import load_profile
+from rlxflow.weights.source import MapWeights
+
+Array = np.ndarray[Any, np.dtype[Any]]
+PROFILE = load_profile("exact", ["backend.cpu.threads=1"])
+TARGETS = ("avx512", "avx2", "vector128")
+
+
+class Program:
+    """A graph built by `build(inputs, params)`, which returns named outputs.
+
+    `inputs` maps names to (shape, dtype); `params` to arrays.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Mapping[str, Value], Mapping[str, Value]], Mapping[str, Value]],
+        inputs: Mapping[str, tuple[tuple[int | str, ...], Any]],
+        params: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.weights = MapWeights(params or {})
+        builder = GraphBuilder()
+        with emitting(builder):
+            given = {n: input_(key=n, dtype=t, shape=s) for n, (s, t) in inputs.items()}
+            held = {
+                n: param(key=n, dtype=from_numpy(a.dtype) or f32, shape=a.shape)
+                for n, a in (params or {}).items()
+            }
+            outputs = dict(build(given, held))
+        self.graph: Graph = builder.finish("test", given, outputs)
+        self.reference = ReferenceBackend().compile(self.graph, self.weights, PROFILE)
+
+    def compile(
+        self, target: str | None = None, checked: bool = True, profile: Any = PROFILE
+    ) -> CpuExecutable:
+        return CpuBackend(target, checked).compile(self.graph, self.weights, profile)
+
+
+def close(got: Mapping[str, Array], want: Mapping[str, Array], tolerance: float) -> None:
+    """max|got − want| ≤ tolerance · max(1, max|want|), with NaN and infinities in the same places."""
+    assert list(got) == list(want)
+    for name in want:
+        a, b = got[name], want[name]
+        assert a.shape == b.shape and a.dtype == b.dtype, name
+        finite = np.isfinite(b)
+        assert np.array_equal(np.isfinite(a), finite), (
+            name,
+            a[np.isfinite(a) != finite],
+            b[np.isfinite(a) != finite],
+        )
+        assert np.array_equal(a[~finite], b[~finite], equal_nan=True), name
+        if finite.any():
+            worst = np.abs(a[finite] - b[finite]).max() / max(1.0, np.abs(b[finite]).max())
+            assert worst <= tolerance, (name, worst)
+
+
+def lengths_mask(lengths: tuple[int, ...], size: int, left: bool = False) -> Array:
+    """A mask [B, size] with so many valid tokens per row."""
+    columns = np.arange(size)[::-1] if left else np.arange(size)
+    return (columns < np.array(lengths)[:, None]).astype(np.int64)
+
+
+def rand(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
+    return (rng.standard_normal(shape) * scale).astype(np.float32)
