@@ -24,7 +24,7 @@ from rlxflow.fusion.rules import all_rules
 from rlxflow.fusion.simplify import fold_scale, fold_unit_offset, merge_equal, remove_no_ops
 from rlxflow.fusion.sink import sink_last_token
 from rlxflow.fusion.weight_time import WeightView, hoist
-from rlxflow.ir.builder import rebuild
+from rlxflow.ir.builder import rebuild, uncollected
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node
 from rlxflow.ir.verify import verify
@@ -85,6 +85,7 @@ def facts_for(profile: CompileProfile, tokens: int | None) -> Facts:
     return Facts(tokens, profile.fusion.attention_threshold, f"{key}, {profile.origin(key)}")
 
 
+@uncollected()
 def optimize(
     graph: Graph,
     profile: CompileProfile,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.graph import Graph, State
-from rlxflow.ir.op import emitting
+from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node, Value
 
 # The old node and its operands in the new graph → the value that takes its place, or None to keep it.
@@ -16,11 +17,13 @@ Rewrite = Callable[[Node, tuple[Value | None, ...]], Value | None]
 def rewritten(graph: Graph, rewrite: Rewrite) -> Graph:
     """The graph with every node that `rewrite` replaces replaced; the same object where it replaces none.
 
-    What `rewrite` emits carries the node's stage paths. It is asked about nodes with one output only.
+    What `rewrite` emits carries the node's stage paths. It is asked about nodes with one output only, first
+    about all of the graph as it is: most passes find nothing in most graphs, and then nothing is rebuilt.
     """
+    if not _finds_something(graph, rewrite):
+        return graph
     builder = GraphBuilder()
     moved: dict[Value, Value] = {}
-    changed = False
     with emitting(builder):
         for node in graph.nodes:
             operands = tuple(None if v is None else moved[v] for v in node.operands)
@@ -32,8 +35,28 @@ def rewritten(graph: Graph, rewrite: Rewrite) -> Graph:
                     )
                 else:
                     moved[node.outputs[0]] = new
-                    changed = True
-    return renamed(graph, builder, moved) if changed else graph
+    return renamed(graph, builder, moved)
+
+
+class _Emitted(Exception):
+    """A rewrite began to write a replacement."""
+
+
+class _NothingYet:
+    """An emitter for asking only."""
+
+    def call(self, op: Op[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        raise _Emitted
+
+
+def _finds_something(graph: Graph, rewrite: Rewrite) -> bool:
+    try:
+        with emitting(_NothingYet()):
+            return any(
+                len(node.outputs) == 1 and rewrite(node, node.operands) is not None for node in graph.nodes
+            )
+    except _Emitted:
+        return True
 
 
 def renamed(graph: Graph, builder: GraphBuilder, moved: dict[Value, Value]) -> Graph:

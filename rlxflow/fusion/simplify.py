@@ -98,16 +98,13 @@ def fill(value: Value | None) -> float | None:
 
 def merge_equal(graph: Graph, notes: list[str]) -> Graph:
     """One node for equal computations, a + b and b + a included."""
-    seen: dict[Key, Value] = {}
+    seen: dict[Key, Operands] = {}
 
     def merge(node: Node, operands: Operands) -> Value | None:
         if not node.op.commutative:  # the builder merges all others
             return None
-        key = node_key(node.op, operands, node.attrs)
-        if key not in seen:
-            seen[key] = node.op(*operands, **node.attrs)
-            return None
-        return None if seen[key].node.operands == operands else seen[key]
+        first = seen.setdefault(node_key(node.op, operands, node.attrs), operands)
+        return None if first == operands else node.op(*first, **node.attrs)
 
     return rewritten(graph, merge)
 

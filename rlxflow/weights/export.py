@@ -67,8 +67,8 @@ def _want_plain(infos: Iterable[TensorInfo]) -> None:
     packed = [info for info in infos if info.dtype.packed]
     if packed:
         raise UnsupportedFile(
-            f"safetensors cannot hold packed tensors: {len(packed)}, such as {printable(packed[0].key, 80)!r} "
-            f"in {packed[0].dtype}",
+            f"safetensors cannot hold packed tensors: {len(packed)}, such as "
+            f"{printable(packed[0].key, 80)!r} in {packed[0].dtype}",
             code="RLX-W050",
             where=packed[0].where,
             hint="copy the GGUF file itself, or save from the model it was made of",
