@@ -14,7 +14,7 @@ from typing import Any
 from rlxflow.errors import GraphError
 from rlxflow.fusion.bind import Binder, Binding
 from rlxflow.fusion.derived import is_derived
-from rlxflow.fusion.trace import Pattern, attributes_of
+from rlxflow.fusion.trace import Pattern
 from rlxflow.ir.graph import Graph, attrs_text
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node, Value
@@ -130,8 +130,7 @@ class Snapshot:
         replay = _Replay(self)
         try:
             with emitting(replay):
-                taken = {n: attrs[n] for n in attributes_of(pattern.op, pattern.function)}
-                result = pattern.function(*operands, **taken)
+                result = pattern.function(*operands, **{n: attrs[n] for n in pattern.taken})
             if not is_derived(pattern.op):
                 pattern.op.infer(operands, attrs)
         except GraphError as error:

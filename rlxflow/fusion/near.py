@@ -49,7 +49,7 @@ def tolerant(pattern: Pattern, anchor: Node, snapshot: Snapshot, found: set[Node
     if any(n in found for n in walk.agreeing if n.inputs):
         return None
     if walk.first is not None:
-        return Miss(pattern, anchor, len(walk.agreeing), *walk.first)
+        return Miss(pattern, anchor, walk.agreed, *walk.first)
     strict = snapshot.unclaimed().find(pattern, anchor)
     if isinstance(strict, Miss):
         return strict
@@ -57,7 +57,7 @@ def tolerant(pattern: Pattern, anchor: Node, snapshot: Snapshot, found: set[Node
     if owner is None:  # nothing stands in its way but a limit on rewrites
         return None
     reason = f"[use] nodes of it are part of a {owner.pattern.op.name}"
-    return Miss(pattern, anchor, len(walk.agreeing), anchor, reason)
+    return Miss(pattern, anchor, walk.agreed, anchor, reason)
 
 
 class _Walk:
@@ -67,8 +67,13 @@ class _Walk:
         self.todo: list[tuple[Slot, Value, str]] = []
         self.agreeing: list[Node] = []
         self.first: tuple[Node, str] | None = None
-        self._agreed: set[PatternNode] = set()
+        self.extra = 0  # nodes of the graph that the pattern does not have
+        self._entered: set[PatternNode] = set()
         self._seen = Binding([], {}, {}, {})
+
+    @property
+    def agreed(self) -> int:
+        return max(0, len(self.agreeing) - self.extra)
 
     def step(self, slot: Slot, value: Value, reader: str) -> None:
         known = self._seen.slots.get(slot)
@@ -77,22 +82,35 @@ class _Walk:
         if known is not None:
             self._differs(value.node, f"[operand] {reader}not the {known.node.op.name} that other uses have")
         self._seen.slots[slot] = value
-        if slot.node is not None and slot.node not in self._agreed:  # a wrong value may have come first
+        if slot.node is not None and slot.node not in self._entered:  # a wrong value may have come first
             self.enter(slot.node, value.node, reader)
 
     def enter(self, wanted: PatternNode, node: Node, reader: str) -> None:
         reason = self._reason(wanted, node, reader)
         if not reason:
-            self._agreed.add(wanted)
+            self._entered.add(wanted)
             self.agreeing.append(node)
             return self._above(wanted, node)
         self._differs(node, reason)
         missing = next((s.node for s in wanted.operands if s and s.node and s.node.op is node.op), None)
         if missing is not None:  # the graph has nothing where the pattern has `wanted`
-            if missing not in self._agreed:
+            if missing not in self._entered:
                 self.enter(missing, node, reader)
+        elif (behind := self._behind(node, wanted)) is not None:
+            self.enter(wanted, behind, reader)
         elif len(node.operands) == len(wanted.operands):
             self._above(wanted, node)
+        return None
+
+    def _behind(self, node: Node, wanted: PatternNode) -> Node | None:
+        """A node of the wanted op behind up to three others with one operand each, such as casts."""
+        for extra in range(1, 4):
+            if len(node.inputs) != 1:
+                return None
+            node = node.inputs[0].node
+            if node.op is wanted.op:
+                self.extra += extra
+                return node
         return None
 
     def _above(self, wanted: PatternNode, node: Node) -> None:

@@ -127,6 +127,11 @@ class Pattern:
         return self.function is not self.op.decompose_fn
 
     @cached_property
+    def taken(self) -> tuple[str, ...]:
+        """The attributes that its function takes."""
+        return attributes_of(self.op, self.function)
+
+    @cached_property
     def ops(self) -> frozenset[Op[..., Any]]:
         """The ops of its nodes; a graph that lacks one of them cannot hold the pattern."""
         return frozenset(n.op for n in self.nodes)

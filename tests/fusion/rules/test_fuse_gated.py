@@ -6,9 +6,10 @@ import pytest
 from fusion.rules.fusing import B, Fires, H, Refuses, S, p, x
 from ops import formulas as f
 
+from rlxflow.dtypes import f16, f32
 from rlxflow.ir.values import Value
 from rlxflow.ops.activation import activate, silu
-from rlxflow.ops.elementwise import add, exp, mul, neg
+from rlxflow.ops.elementwise import add, cast, exp, mul, neg
 from rlxflow.ops.linear import linear
 
 SWIGLU, GATE_UP = "fuse-swiglu", "fused-gate-up"
@@ -84,7 +85,13 @@ def both_activated() -> Value:
     return down(mul(silu(gate()), silu(up())))
 
 
+def through_half() -> Value:
+    y = mul(silu(gate()), up())
+    return down(cast(cast(y, dtype=f16), dtype=f32))
+
+
 REFUSES = [
+    Refuses("rounded on the way", through_half, SWIGLU, "gated_mlp", "expected mul, found cast"),
     Refuses("product read", product_read, SWIGLU, "gated_mlp", "result of mul is also read by neg"),
     Refuses("up is an output", up_output, SWIGLU, "gated_mlp", "also read by an output of the graph"),
     Refuses(
