@@ -147,7 +147,7 @@ CODES: dict[str, str] = {
     "RLX-U002": "a decomposition that cannot be traced into a pattern",
     "RLX-U010": "a profile demands a clean fusion, and rules found other counts than the recipe expects",
     "RLX-U011": "a profile demands a clean fusion, and the model does not say what to expect",
-    "RLX-U020": "a pass made a graph that breaks a rule",
+    "RLX-U020": "a pass or a fusion rule that breaks the graph",
     # B: backends
     "RLX-B001": "no backend of that name",
     "RLX-B002": "a decoder program called without a cache state",
@@ -155,6 +155,7 @@ CODES: dict[str, str] = {
     "RLX-B004": "a weight that is read in another shape than the graph was built with",
     "RLX-B006": "generated code left its buffers, which a checked run found",
     "RLX-B007": "generated code that LLVM does not accept",
+    "RLX-B008": "a thread count that is not one, or threads that the system does not start",
     # R: inputs at run time
     "RLX-R001": "an id or index outside its table",
     "RLX-R002": "an input is missing",

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlxflow.backends.base import Weights
 from rlxflow.errors import FusionError, GraphError
@@ -26,7 +26,7 @@ from rlxflow.fusion.sink import sink_last_token
 from rlxflow.fusion.weight_time import WeightView, hoist
 from rlxflow.ir.builder import rebuild, uncollected
 from rlxflow.ir.graph import Graph
-from rlxflow.ir.values import Node
+from rlxflow.ir.values import Node, Type
 from rlxflow.ir.verify import verify
 
 if TYPE_CHECKING:
@@ -190,23 +190,39 @@ class _Passes:
         """Run a pass, unless `off` says where it is switched off."""
         before, notes = self.graph, list[str]()
         if not off:
-            self.graph = run(before, notes)
-        if self.graph is not before:
-            _verify(self.graph, name)
+            self.graph = _checked(name, before, lambda: run(before, notes))
         self.reports.append(PassReport(name, len(before.nodes), len(self.graph.nodes), off))
         self.notes += [(name, note) for note in notes]
         if self.on_pass is not None:
             self.on_pass(name, before, self.graph)
 
 
-def _verify(graph: Graph, name: str) -> None:
+def _checked(name: str, before: Graph, run: Callable[[], Graph]) -> Graph:
+    """What a pass makes, once it is known to be a valid graph with the same inputs, outputs and states."""
     try:
-        verify(graph)
+        after = run()
+        if after is not before:
+            verify(after)
     except GraphError as error:
-        raise FusionError(
-            f"pass {name!r} made a graph that breaks a rule: {error.message}",
-            code="RLX-U020",
-            where=error.where,
-            hint="switch rules off in [passes.rules] one by one, or bisect with `rlxflow explain --bisect`",
-            details=error.details,
-        ) from error
+        raise _broken(name, error.message, error.where, error.details) from error
+    if _interface(after) != _interface(before):
+        raise _broken(name, "inputs, outputs or states have other types than before", before.name, {})
+    return after
+
+
+def _interface(graph: Graph) -> tuple[dict[str, Type], dict[str, Type], list[tuple[str, Type]]]:
+    return (
+        {name: v.type for name, v in graph.inputs.items()},
+        {name: v.type for name, v in graph.outputs.items()},
+        [(s.name, s.after.type) for s in graph.states],
+    )
+
+
+def _broken(name: str, problem: str, where: str, details: dict[str, Any]) -> FusionError:
+    return FusionError(
+        f"pass {name!r} broke the graph: {problem}",
+        code="RLX-U020",
+        where=where,
+        hint="find the rule with `rlxflow explain --fuse-limit N`, and switch it off in [passes.rules]",
+        details=details,
+    )
