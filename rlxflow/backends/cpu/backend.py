@@ -13,7 +13,7 @@ from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.planner import make_plan
 from rlxflow.backends.cpu.regions import SUPPORTED
-from rlxflow.backends.cpu.team import Team
+from rlxflow.backends.cpu.team import team_of, thread_count
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node
 
@@ -38,5 +38,6 @@ class CpuBackend:
         target = host_target(self.target)
         plan = make_plan(graph, target)
         code = LoadedCode(compile_text(emit(plan, target, self.checked), target), target)
+        team = team_of(thread_count(profile.backend.cpu.threads))
         checks = CheckedCalls(code) if self.checked else None
-        return CpuExecutable(graph, plan, code, Constants(weights), target, Team(1), checks)
+        return CpuExecutable(graph, plan, code, Constants(weights), target, team, checks)

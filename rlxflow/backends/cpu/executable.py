@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,7 +19,7 @@ from rlxflow.backends.cpu.llvm import LoadedCode
 from rlxflow.backends.cpu.memory import Memory, address, aligned
 from rlxflow.backends.cpu.packing import prepare
 from rlxflow.backends.cpu.plan import Constant, Plan
-from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, sizes_of
+from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, sizes_of, uneven
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.team import Team
 from rlxflow.backends.inputs import checked_inputs
@@ -31,6 +30,8 @@ from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 
 CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
+WAVE_TOKENS = 4096  # tokens per thread between two looks at signals
+ROW_WORDS = (Job.SOURCE, Job.POSITION, Job.SEQUENCE, Job.OFFSETS, Job.BATCH_ROW)
 
 
 class CpuExecutable:
@@ -49,7 +50,7 @@ class CpuExecutable:
         self.graph = graph
         self._plan, self._target, self._team = plan, target, team
         self._code = code
-        self._run = code.function("run", ctypes.c_void_p, ctypes.c_int64)
+        self._run = code.address("run")
         self._pack_call = code.function("pack", *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)
         self._checks = checks
         self._held = {
@@ -58,7 +59,6 @@ class CpuExecutable:
         self._validity = validity_inputs(graph)
         self._memory = Memory(Frame.SIZE)
         self._barrier = aligned((16,), np.int64)
-        self._lock = threading.Lock()
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
         """No caches: this backend runs encoders."""
@@ -79,7 +79,7 @@ class CpuExecutable:
         results = {n: make(bind_shape(self.graph.outputs[n].shape, sizes), np.float32) for n in wanted}
         if ragged.tokens:
             pointers = self._pointers(arrays, ragged, results)
-            with self._lock:
+            with self._team.lock:
                 self._execute(pointers, ragged, bits)
         return results
 
@@ -135,40 +135,44 @@ class CpuExecutable:
     # -- the call ------------------------------------------------------------------------------------
 
     def _execute(self, pointers: list[Array], ragged: Ragged, bits: int) -> None:
-        chunks = cut(ragged, CHUNK_TOKENS)
+        """Run the plan over all chunks, some at a time: between those, Ctrl-C is served."""
         threads = self._team.size
-        together = threads > 1 and len(chunks) - 1 < threads
+        chunks = cut(ragged, threads, CHUNK_TOKENS)
+        together = threads > 1 and uneven(ragged, chunks, threads)
         tokens, sequences = chunk_rows(ragged, chunks)
         floats = self._plan.arena.floats(tokens, sequences)
         self._memory.reserve(threads, self._scratch(ragged.longest), 1 if together else threads, floats)
         table = np.array([address(a) for a in pointers] or [0], np.uint64)
         places = np.array(self._memory.places(threads), np.uint64)
         rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)
-        job = np.array(
-            [
-                *(
-                    address(table),
-                    address(chunks),
-                    len(chunks) - 1,
-                    0,
-                    together,
-                    threads,
-                    address(places),
-                    bits,
-                ),
-                *(address(a) for a in rows),
-                *(tokens, sequences, address(self._barrier)),
-            ],
-            np.int64,
-        )
-        assert len(job) == Job.SIZE
-        if self._checks is not None:
-            own = [table, places, job, chunks, self._barrier, *rows, *self._memory.arrays()]
-            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, sequences)
-            self._checks.begin([*own, *pointers], slots)
-        self._team.run(self._run, address(job))
+        words = dict.fromkeys(Job, 0) | {
+            Job.TABLE: address(table),
+            Job.TOGETHER: int(together),
+            Job.THREADS: threads,
+            Job.PLACES: address(places),
+            Job.WANTED: bits,
+            **dict(zip(ROW_WORDS, map(address, rows), strict=True)),
+            Job.TOKEN_CAPACITY: tokens,
+            Job.SEQUENCE_CAPACITY: sequences,
+            Job.BARRIER: address(self._barrier),
+        }
+        del words[Job.SIZE]
+        job = np.array(list(words.values()), np.int64)
+        step = max(threads, WAVE_TOKENS // max(tokens, 1))
+        self._begin_checks([table, places, job, chunks, *rows, *pointers], tokens, sequences)
+        for first in range(0, len(chunks) - 1, step):
+            self._barrier[:] = 0
+            job[Job.CHUNKS] = address(chunks) + 8 * first
+            job[Job.NUM_CHUNKS] = min(step, len(chunks) - 1 - first)
+            job[Job.NEXT] = 0
+            self._team.run(self._run, address(job))
         if self._checks is not None:
             self._checks.end([s.label for s in self._plan.steps])
+
+    def _begin_checks(self, arrays: list[Array], tokens: int, sequences: int) -> None:
+        if self._checks is not None:
+            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, sequences)
+            self._checks.begin([*arrays, self._barrier, *self._memory.arrays()], slots)
 
     def _scratch(self, longest: int) -> int:
         """Floats of scratch that one thread needs."""

@@ -65,9 +65,13 @@ class LoadedCode:
         self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 
+    def address(self, name: str) -> int:
+        """Where the function `name` begins."""
+        found: int = self._engine.get_function_address(name)
+        if not found:
+            raise BackendError(f"no function {name!r}", code="RLX-B007", hint="please report this")
+        return found
+
     def function(self, name: str, *arguments: Any) -> Callable[..., None]:
         """The function `name` as a ctypes call that returns nothing and releases the GIL."""
-        address = self._engine.get_function_address(name)
-        if not address:
-            raise BackendError(f"no function {name!r}", code="RLX-B007", hint="please report this")
-        return ctypes.CFUNCTYPE(None, *arguments)(address)
+        return ctypes.CFUNCTYPE(None, *arguments)(self.address(name))

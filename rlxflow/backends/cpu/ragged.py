@@ -9,6 +9,7 @@ import numpy as np
 
 from rlxflow.dtypes import Array
 
+UNEVEN = 1.15  # time lost to waiting that is worth working together with barriers
 MASK_SLACK = 64  # kernels load a vector of mask at the last token
 
 
@@ -66,15 +67,25 @@ def mask_rows(mask: Array, ragged: Ragged) -> Array:
     return rows
 
 
-def cut(ragged: Ragged, chunk_tokens: int) -> Array:
-    """Chunks of whole sequences of about `chunk_tokens` tokens: first sequences, and the number of all."""
-    if ragged.tokens <= chunk_tokens:
-        return np.array([0, ragged.sequences], np.int64)
-    edges = [0]
-    for i in range(1, ragged.sequences):
-        if ragged.offsets[i + 1] - ragged.offsets[edges[-1]] > chunk_tokens:
-            edges.append(i)
-    return np.array([*edges, ragged.sequences], np.int64)
+def cut(ragged: Ragged, threads: int, most: int) -> Array:
+    """Chunks of whole sequences: their first sequences, and behind them the number of all.
+
+    As many equal chunks per thread as bring them to about `most` tokens.
+    """
+    rounds = -(-ragged.tokens // (threads * most))
+    wanted = ragged.tokens / (threads * rounds)
+    ends = ragged.offsets[1:]
+    marks = np.arange(1, threads * rounds) * wanted
+    edges = np.searchsorted(ends, marks + ragged.longest / 2, side="left")
+    return np.unique(np.array([0, *edges, ragged.sequences], np.int64))
+
+
+def uneven(ragged: Ragged, chunks: Array, threads: int) -> bool:
+    """Whether threads that take chunk after chunk would wait for the last one for long."""
+    loads = [0] * threads
+    for size in np.diff(ragged.offsets[chunks]).tolist():
+        loads[loads.index(min(loads))] += size
+    return max(loads) * threads > UNEVEN * ragged.tokens
 
 
 def chunk_rows(ragged: Ragged, chunks: Array) -> tuple[int, int]:
