@@ -11,6 +11,7 @@ from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import emit
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
+from rlxflow.backends.cpu.object_cache import cached_code
 from rlxflow.backends.cpu.planner import make_plan
 from rlxflow.backends.cpu.regions import SUPPORTED
 from rlxflow.backends.cpu.team import team_of, thread_count
@@ -37,7 +38,9 @@ class CpuBackend:
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> CpuExecutable:
         target = host_target(self.target)
         plan = make_plan(graph, target)
-        code = LoadedCode(compile_text(emit(plan, target, self.checked), target), target)
+        key = f"{plan.text} {self.checked}"
+        code = cached_code(key, target, lambda: compile_text(emit(plan, target, self.checked), target))
+        loaded = LoadedCode(code, target)
         team = team_of(thread_count(profile.backend.cpu.threads))
-        checks = CheckedCalls(code) if self.checked else None
-        return CpuExecutable(graph, plan, code, Constants(weights), target, team, checks)
+        checks = CheckedCalls(loaded) if self.checked else None
+        return CpuExecutable(graph, plan, loaded, Constants(weights), target, team, checks)

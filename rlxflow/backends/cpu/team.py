@@ -13,6 +13,7 @@ from functools import cache
 from rlxflow.backends.cpu.kernels.team_code import Shared, emit_team
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address, aligned
+from rlxflow.backends.cpu.object_cache import cached_code
 from rlxflow.errors import BackendError
 
 THREADS_VARIABLE = "RLXFLOW_THREADS"
@@ -89,7 +90,8 @@ class _Native:
 
     def __init__(self) -> None:
         target = host_target()
-        self._code = LoadedCode(compile_text(emit_team(target), target), target)
+        code = cached_code("team", target, lambda: compile_text(emit_team(target), target))
+        self._code = LoadedCode(code, target)
         pointer, word = ctypes.c_void_p, ctypes.c_int64
         self.work: Callable[..., None] = self._code.function("work", pointer, word, word)
         self.lead: Callable[..., None] = self._code.function("lead", pointer, pointer, pointer, word)
