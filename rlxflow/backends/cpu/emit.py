@@ -62,14 +62,19 @@ def _steps(module: Module, plan: Plan) -> Any:
         slots = read(code, frame, Frame.SLOTS)
         tokens, sequences = (read(code, frame, w) for w in (Frame.TOKEN_CAPACITY, Frame.SEQUENCE_CAPACITY))
 
-        def pointer(address: Address) -> Value:
-            if not isinstance(address, InSlot):
-                return code.at(code.get(table, address.index, PTR), address.offset)
-            slot = plan.arena.slots[address.index]
+        starts = []
+        for slot in plan.arena.slots:
             start = code.add(
                 code.mul(tokens, i64(slot.token_floats)), code.mul(sequences, i64(slot.sequence_floats))
             )
-            return code.at(slots, code.add(start, i64(slot.fixed + address.offset)))
+            starts.append(code.at(slots, code.add(start, i64(slot.fixed))))
+
+        def pointer(address: Address) -> Value:
+            start = starts[address.index] if isinstance(address, InSlot) else entry(address.index)
+            return code.at(start, address.offset) if address.offset else start
+
+        def entry(index: int) -> Value:
+            return code.get(table, index, PTR)
 
         for number, step in enumerate(plan.steps):
             needed = code.icmp_unsigned("!=", code.and_(wanted, i64(step.outputs)), i64(0))

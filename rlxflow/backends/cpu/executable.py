@@ -12,14 +12,13 @@ from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import Job
 from rlxflow.backends.cpu.frame import Frame
-from rlxflow.backends.cpu.kernels import attention, row_values
-from rlxflow.backends.cpu.kernels.attention import Attention
-from rlxflow.backends.cpu.kernels.rows import Rows
 from rlxflow.backends.cpu.llvm import LoadedCode
 from rlxflow.backends.cpu.memory import Memory, address, aligned
 from rlxflow.backends.cpu.packing import prepare
 from rlxflow.backends.cpu.plan import Constant, Plan
-from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, sizes_of, uneven
+from rlxflow.backends.cpu.pointers import Pointers
+from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, sizes_of, uneven
+from rlxflow.backends.cpu.scratch import Scratch
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.team import Team
 from rlxflow.backends.inputs import checked_inputs
@@ -31,7 +30,6 @@ from rlxflow.ir.graph import Graph
 
 CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
 WAVE_TOKENS = 4096  # tokens per thread between two looks at signals
-ROW_WORDS = (Job.SOURCE, Job.POSITION, Job.SEQUENCE, Job.OFFSETS, Job.BATCH_ROW)
 
 
 class CpuExecutable:
@@ -53,12 +51,14 @@ class CpuExecutable:
         self._run = code.address("run")
         self._pack_call = code.function("pack", *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)
         self._checks = checks
-        self._held = {
-            c: prepare(c, constants, target, self._pack) for c in plan.table if isinstance(c, Constant)
-        }
+        wanted = [c for c in plan.table if isinstance(c, Constant)]
+        weights = {c: prepare(c, constants, target, self._pack) for c in wanted}
+        self._pointers = Pointers(plan.table, weights)
+        self._scratch = Scratch(plan, target)
         self._validity = validity_inputs(graph)
         self._memory = Memory(Frame.SIZE)
         self._barrier = aligned((16,), np.int64)
+        self._job = aligned((Job.SIZE,), np.int64)
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
         """No caches: this backend runs encoders."""
@@ -78,9 +78,9 @@ class CpuExecutable:
         make = np.zeros if ragged.padded else np.empty
         results = {n: make(bind_shape(self.graph.outputs[n].shape, sizes), np.float32) for n in wanted}
         if ragged.tokens:
-            pointers = self._pointers(arrays, ragged, results)
+            table, kept = self._pointers.fill(arrays, ragged, results)
             with self._team.lock:
-                self._execute(pointers, ragged, bits)
+                self._execute(table, kept, ragged, bits)
         return results
 
     def _pack(self, weights: Array, packed: Array) -> None:
@@ -116,74 +116,35 @@ class CpuExecutable:
                 message = f"id {low if low < 0 else high} is outside a table of {check.rows} rows"
                 raise InputError(message, code="RLX-R001", hint=f"ids run from 0 to {check.rows - 1}")
 
-    def _pointers(
-        self, arrays: Mapping[str, Array], ragged: Ragged, results: Mapping[str, Array]
-    ) -> list[Array]:
-        """The arrays of the pointer table; a missing output is an empty one."""
-        found = []
-        for item in self._plan.table:
-            if isinstance(item, Constant):
-                found.append(self._held[item])
-            elif item.kind == "mask":
-                found.append(mask_rows(arrays[item.name], ragged))
-            elif item.kind == "input":
-                found.append(np.ascontiguousarray(arrays[item.name]))
-            else:
-                found.append(results.get(item.name, _NOTHING))
-        return found
-
     # -- the call ------------------------------------------------------------------------------------
 
-    def _execute(self, pointers: list[Array], ragged: Ragged, bits: int) -> None:
+    def _execute(self, table: Array, kept: list[Array], ragged: Ragged, bits: int) -> None:
         """Run the plan over all chunks, some at a time: between those, Ctrl-C is served."""
         threads = self._team.size
         chunks = cut(ragged, threads, CHUNK_TOKENS)
         together = threads > 1 and uneven(ragged, chunks, threads)
         tokens, sequences = chunk_rows(ragged, chunks)
         floats = self._plan.arena.floats(tokens, sequences)
-        self._memory.reserve(threads, self._scratch(ragged.longest), 1 if together else threads, floats)
-        table = np.array([address(a) for a in pointers] or [0], np.uint64)
-        places = np.array(self._memory.places(threads), np.uint64)
+        places = self._memory.reserve(
+            threads, self._scratch.floats(ragged.longest), 1 if together else threads, floats
+        )
         rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)
-        words = dict.fromkeys(Job, 0) | {
-            Job.TABLE: address(table),
-            Job.TOGETHER: int(together),
-            Job.THREADS: threads,
-            Job.PLACES: address(places),
-            Job.WANTED: bits,
-            **dict(zip(ROW_WORDS, map(address, rows), strict=True)),
-            Job.TOKEN_CAPACITY: tokens,
-            Job.SEQUENCE_CAPACITY: sequences,
-            Job.BARRIER: address(self._barrier),
-        }
-        del words[Job.SIZE]
-        job = np.array(list(words.values()), np.int64)
-        step = max(threads, WAVE_TOKENS // max(tokens, 1))
-        self._begin_checks([table, places, job, chunks, *rows, *pointers], tokens, sequences)
-        for first in range(0, len(chunks) - 1, step):
+        job = self._job
+        job[:] = (
+            *(address(table), address(chunks), 0, 0, together, threads, address(places), bits),
+            *map(address, rows),
+            *(tokens, sequences, address(self._barrier)),
+        )
+        if self._checks is not None:
+            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, sequences)
+            own = [table, chunks, job, places, self._barrier, *rows, *self._memory.arrays()]
+            self._checks.begin([*own, *kept, *self._pointers.weights], slots)
+        count, step = len(chunks) - 1, max(threads, WAVE_TOKENS * threads // tokens)
+        for first in range(0, count, step):
             self._barrier[:] = 0
             job[Job.CHUNKS] = address(chunks) + 8 * first
-            job[Job.NUM_CHUNKS] = min(step, len(chunks) - 1 - first)
+            job[Job.NUM_CHUNKS] = min(step, count - first)
             job[Job.NEXT] = 0
             self._team.run(self._run, address(job))
         if self._checks is not None:
             self._checks.end([s.label for s in self._plan.steps])
-
-    def _begin_checks(self, arrays: list[Array], tokens: int, sequences: int) -> None:
-        if self._checks is not None:
-            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, sequences)
-            self._checks.begin([*arrays, self._barrier, *self._memory.arrays()], slots)
-
-    def _scratch(self, longest: int) -> int:
-        """Floats of scratch that one thread needs."""
-        need = 64
-        for kernel in {s.kernel for s in self._plan.steps}:
-            if isinstance(kernel, Attention):
-                own = attention.scratch_floats(kernel, self._target.query_rows, self._target.lanes, longest)
-                need = max(need, own)
-            elif isinstance(kernel, Rows):
-                need = max(need, row_values.scratch_floats(kernel.expression, self._target.row_stride))
-        return need
-
-
-_NOTHING = np.empty(0, np.float32)

@@ -36,21 +36,21 @@ class Memory:
         self._frames: list[Array] = []
         self._scratch: list[Array] = []
         self._arenas: list[Array] = []
+        self._places = np.zeros(0, np.uint64)
 
-    def reserve(self, threads: int, scratch: int, arenas: int, floats: int) -> None:
-        """Room for so many threads and arenas, of so many floats each."""
+    def reserve(self, threads: int, scratch: int, arenas: int, floats: int) -> Array:
+        """Room for so many threads and arenas, of so many floats each.
+
+        Returns three addresses per thread: its frame, its scratch, its arena (0 where it has none).
+        """
         while len(self._frames) < threads:
             self._frames.append(aligned((self._frame_words,), np.int64))
-        _grow(self._scratch, threads, scratch)
-        _grow(self._arenas, arenas, floats)
-
-    def places(self, threads: int) -> list[int]:
-        """Addresses per thread: frame, scratch, arena (0 where it has none)."""
-        found = []
-        for i in range(threads):
-            arena = address(self._arenas[i]) if i < len(self._arenas) else 0
-            found += [address(self._frames[i]), address(self._scratch[i]), arena]
-        return found
+        grown = _grow(self._scratch, threads, scratch) | _grow(self._arenas, arenas, floats)
+        if grown or self._places.size != 3 * threads:
+            arena = [address(a) for a in self._arenas] + [0] * threads
+            own = [(address(self._frames[i]), address(self._scratch[i]), arena[i]) for i in range(threads)]
+            self._places = np.array(own, np.uint64).ravel()
+        return self._places
 
     def arrays(self) -> list[Array]:
         return [*self._frames, *self._scratch]
@@ -59,9 +59,9 @@ class Memory:
         return self._arenas
 
 
-def _grow(arrays: list[Array], count: int, floats: int) -> None:
-    for i in range(count):
-        if i == len(arrays):
-            arrays.append(aligned((floats,)))
-        elif arrays[i].size < floats:
-            arrays[i] = aligned((floats,))
+def _grow(arrays: list[Array], count: int, floats: int) -> bool:
+    """Make the first `count` arrays at least so long; whether any had to be made."""
+    small = [i for i in range(count) if i >= len(arrays) or arrays[i].size < floats]
+    for i in small:
+        arrays[i : i + 1] = [aligned((floats,))]
+    return bool(small)

@@ -72,6 +72,8 @@ def cut(ragged: Ragged, threads: int, most: int) -> Array:
 
     As many equal chunks per thread as bring them to about `most` tokens.
     """
+    if ragged.sequences == 1 or (threads == 1 and ragged.tokens <= most):
+        return np.array([0, ragged.sequences], np.int64)
     rounds = -(-ragged.tokens // (threads * most))
     wanted = ragged.tokens / (threads * rounds)
     ends = ragged.offsets[1:]
@@ -82,6 +84,8 @@ def cut(ragged: Ragged, threads: int, most: int) -> Array:
 
 def uneven(ragged: Ragged, chunks: Array, threads: int) -> bool:
     """Whether threads that take chunk after chunk would wait for the last one for long."""
+    if len(chunks) - 1 < threads:
+        return True
     loads = [0] * threads
     for size in np.diff(ragged.offsets[chunks]).tolist():
         loads[loads.index(min(loads))] += size
@@ -90,6 +94,8 @@ def uneven(ragged: Ragged, chunks: Array, threads: int) -> bool:
 
 def chunk_rows(ragged: Ragged, chunks: Array) -> tuple[int, int]:
     """The most token rows and sequence rows of any chunk."""
+    if len(chunks) == 2:
+        return ragged.tokens, ragged.sequences
     return int(np.diff(ragged.offsets[chunks]).max()), int(np.diff(chunks).max())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, f32, i64
@@ -98,18 +99,15 @@ def _tile(module: Module, a: Attention, rows: int) -> Value:
     ) -> None:  # fmt: skip
         lines = [code.at(scores, code.mul(i64(r), padded)) for r in range(rows)]
 
-        def chunk(j: Value, tops: tuple[Value, ...]) -> list[Value]:
+        def chunk(j: Value, _: tuple[Value, ...]) -> None:
             found = _products(code, a, q, keys, padded, j, rows)
-            new = []
             for r in range(rows):
                 seen = _visible(code, a, mask, j, code.add(first, i64(r)), length)
                 score = code.select(seen, _shaped(code, a, found[r]), code.fill(float("-inf")))
                 code.put_vector(score, lines[r], j)
-                new.append(code.larger(score, tops[r]))
-            return new
 
-        tops = code.loop(0, padded, code.lanes, chunk, [code.fill(float("-inf"))] * rows)
-        inverses = [_softmax(code, lines[r], tops[r], padded) for r in range(rows)]
+        code.loop(0, padded, code.lanes, chunk)
+        inverses = [code.splat(code.call(_softmax(module), [line, padded])) for line in lines]
         _weighted(code, a, lines, inverses, v, out, length)
 
     return module.function(("attention tile", a, rows), [PTR] * 6 + [I64] * 3, body)
@@ -152,21 +150,31 @@ def _visible(code: Code, a: Attention, mask: Value, j: Value, query: Value, leng
     return seen
 
 
-def _softmax(code: Code, line: Value, top: Value, padded: Value) -> Value:
-    """Scores of a row become exp(score − top); 1 / their sum in every lane, or 0 where no key is seen."""
-    highest = code.reduce(code.larger, top)
-    none = code.fcmp_ordered("==", highest, f32(float("-inf")))
-    highest = code.splat(code.select(none, f32(0.0), highest))
+def _softmax(module: Module) -> Any:
+    """The function (line, padded length): scores become exp(score − top); 1 / their sum, 0-safe."""
 
-    def step(j: Value, sums: tuple[Value, ...]) -> tuple[Value, ...]:
-        weight = math.exp(code, code.fsub(code.get_vector(line, j), highest))
-        code.put_vector(weight, line, j)
-        return (code.fadd(sums[0], weight),)
+    def body(code: Code, line: Value, padded: Value) -> Value:
+        lowest = code.fill(float("-inf"))
 
-    (sums,) = code.loop(0, padded, code.lanes, step, (code.zero,))
-    total = code.reduce(code.fadd, sums)
-    empty = code.fcmp_ordered("==", total, f32(0.0))
-    return code.splat(code.fdiv(f32(1.0), code.select(empty, f32(1.0), total)))
+        def look(j: Value, tops: tuple[Value, ...]) -> tuple[Value, ...]:
+            return (code.larger(code.get_vector(line, j), tops[0]),)
+
+        (tops,) = code.loop(0, padded, code.lanes, look, (lowest,))
+        top = code.reduce(code.larger, tops)
+        none = code.fcmp_ordered("==", top, f32(float("-inf")))  # no key is seen
+        highest = code.splat(code.select(none, f32(0.0), top))
+
+        def step(j: Value, sums: tuple[Value, ...]) -> tuple[Value, ...]:
+            weight = math.exp(code, code.fsub(code.get_vector(line, j), highest))
+            code.put_vector(weight, line, j)
+            return (code.fadd(sums[0], weight),)
+
+        (sums,) = code.loop(0, padded, code.lanes, step, (code.zero,))
+        total = code.reduce(code.fadd, sums)
+        empty = code.fcmp_ordered("==", total, f32(0.0))
+        return code.fdiv(f32(1.0), code.select(empty, f32(1.0), total))
+
+    return module.function("softmax", [PTR, I64], body, returns=F32)
 
 
 def _weighted(

@@ -1,53 +1,40 @@
-"""Packing weights [N, K] into panels [N / panel][K][panel], zero beyond N: the order a tile reads them in."""
+"""Packing weights [N, K] into panels [N / panel][K][panel], the order a tile reads them in."""
 
 from __future__ import annotations
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.kernels.transpose import transpose_block
-
-BLOCK = 64  # columns of k that are moved at a time; a multiple of every vector width
+from rlxflow.backends.cpu.kernels.transpose import square
 
 
 def emit_pack(module: Module) -> None:
-    """`pack(weights, packed, first, last, n, k)`, exported: the panels from `first` up to `last`."""
-    panel = module.target.panel
+    """`pack(weights, packed, first, last, n, k)`, exported: the panels from `first` up to `last`.
 
-    def copy(code: Code, source: Value, target: Value, rows: Value, width: int, stride: Value) -> None:
-        """`width` columns of up to `lanes` rows, into half a panel."""
-        transpose_block(code, source, stride, rows, width, target, i64(panel))
+    Columns beyond N hold anything: nobody reads what a product makes of them.
+    """
+    panel = module.target.panel
 
     def body(
         code: Code, weights: Value, packed: Value, first: Value, last: Value, n: Value, k: Value
     ) -> None:
-        whole = code.and_(k, i64(-BLOCK))
+        lanes = code.lanes
+        whole = code.sub(k, code.srem(k, i64(lanes)))
 
         def half(number: Value, _: tuple[Value, ...]) -> None:
-            row = code.mul(number, i64(code.lanes))
-            rows = code.minimum(code.sub(n, row), code.lanes)
+            """One vector of the columns of a panel."""
+            row = code.mul(number, i64(lanes))
+            rows = code.sub(n, row)
             source = code.at(weights, code.mul(row, k))
             start = code.mul(code.sdiv(row, i64(panel)), code.mul(k, i64(panel)))
             target = code.at(packed, code.add(start, code.srem(row, i64(panel))))
-            block = module.function(
-                "pack block",
-                [PTR, PTR, I64, I64],
-                lambda code, source, target, rows, stride: copy(code, source, target, rows, BLOCK, stride),
-            )
-            single = module.function(
-                "pack column",
-                [PTR, PTR, I64, I64],
-                lambda code, source, target, rows, stride: copy(code, source, target, rows, 1, stride),
-            )
 
-            def move(kernel: Value, c: Value) -> None:
+            def move(width: int, c: Value) -> None:
                 place = code.at(target, code.mul(c, i64(panel)))
-                code.call(kernel, [code.at(source, c), place, rows, k])
+                code.call(square(module, width), [code.at(source, c), k, rows, place, i64(panel)])
 
-            code.loop(0, whole, BLOCK, lambda c, _: move(block, c))
-            code.loop(whole, k, 1, lambda c, _: move(single, c))
+            code.loop(0, whole, lanes, lambda c, _: move(lanes, c))
+            code.loop(whole, k, 1, lambda c, _: move(1, c))
 
-        halves = code.minimum(
-            code.mul(last, i64(2)), code.sdiv(code.add(n, i64(code.lanes - 1)), i64(code.lanes))
-        )
-        code.loop(code.mul(first, i64(2)), halves, 1, half)
+        halves = code.sdiv(code.add(n, i64(lanes - 1)), i64(lanes))
+        code.loop(code.mul(first, i64(2)), code.minimum(code.mul(last, i64(2)), halves), 1, half)
 
     module.function("pack", [PTR, PTR, I64, I64, I64, I64], body, export="pack")
