@@ -35,13 +35,14 @@ class Hoisted:
 
 def hoist(graph: Graph) -> Hoisted:
     """Split off every expression of weights; its result becomes a weight of the graph that remains."""
-    weights = weight_only(graph)
+    hoistable = _hoistable(graph, weight_only(graph))
+    kept = set(graph.outputs.values())
     roots = [
         value
         for node in graph.nodes
-        if node in weights and node.inputs and _hoistable(node)
+        if node in hoistable
         for value in node.outputs
-        if _read_outside(graph, value, weights)
+        if value in kept or any(user not in hoistable for user in graph.users.get(value, ()))
     ]
     if not roots:
         return Hoisted(graph, {})
@@ -70,14 +71,27 @@ def weight_only(graph: Graph) -> set[Node]:
     return found
 
 
-def _hoistable(node: Node) -> bool:
-    """Whether anything is gained (a param takes part) and packed rows are only moved."""
-    nodes = _below(node)
-    packed = any(v.dtype.packed for n in nodes for v in n.outputs)
-    computed = {n.op.name for n in nodes if n.inputs}
-    runs = all(n.op.reference_fn is not None for n in nodes if n.inputs)
-    has_param = any(n.op.name == "param" for n in nodes)
-    return runs and has_param and (not packed or computed <= PACKED_MOVES)
+def _hoistable(graph: Graph, weights: set[Node]) -> set[Node]:
+    """Computed weights from which something is gained (a param takes part), and that can be worked out: every
+    op has a reference, and packed rows are only moved."""
+    found: set[Node] = set()
+    params: set[Node] = set()
+    packed: set[Node] = set()  # a packed param takes part
+    stuck: set[Node] = set()  # an op without a reference takes part
+    other: set[Node] = set()  # an op takes part that packed rows cannot go through
+    for node in (n for n in graph.nodes if n in weights):
+        below = {node, *(v.node for v in node.inputs)}
+        if node.op is param or below & params:
+            params.add(node)
+        if any(v.dtype.packed for v in node.outputs) or below & packed:
+            packed.add(node)
+        if (node.inputs and node.op.reference_fn is None) or below & stuck:
+            stuck.add(node)
+        if (node.inputs and node.op.name not in PACKED_MOVES) or below & other:
+            other.add(node)
+        if node.inputs and node in params and node not in stuck and not (node in packed and node in other):
+            found.add(node)
+    return found
 
 
 def _below(node: Node) -> list[Node]:
@@ -92,11 +106,6 @@ def _below(node: Node) -> list[Node]:
             stack.append((current, True))
             stack += [(v.node, False) for v in reversed(current.inputs)]
     return list(found)
-
-
-def _read_outside(graph: Graph, value: Value, weights: set[Node]) -> bool:
-    users = graph.users.get(value, ())
-    return value in graph.outputs.values() or any(u not in weights or not _hoistable(u) for u in users)
 
 
 def _expression(value: Value) -> Graph:
