@@ -48,7 +48,7 @@ def _rules(rules: Iterable[RuleReport]) -> list[str]:
             continue
         expected = "" if r.expected is None else str(r.expected)
         head = f"{r.name:<{width}}  {r.matched:>7}  {expected:>8}  "
-        note = textwrap.wrap(r.note(), WIDTH - len(head)) or [""]
+        note = textwrap.wrap(r.note(), WIDTH - len(head), break_on_hyphens=False) or [""]
         lines.append((head + note[0]).rstrip())
         lines += [" " * len(head) + more for more in note[1:]]
     return lines + (_wrapped("no place", idle) if idle else [])
@@ -103,5 +103,5 @@ def _passes(report: FusionReport) -> list[str]:
 def _wrapped(label: str, parts: Iterable[str], not_claimed_by: str = "") -> list[str]:
     text = " · ".join(part.replace(" ", "\u00a0") for part in parts)
     text += f" again: {not_claimed_by} does not run them" if not_claimed_by else ""
-    lines = textwrap.wrap(text, WIDTH - 11)
+    lines = textwrap.wrap(text, WIDTH - 11, break_on_hyphens=False)
     return [f"{label if i == 0 else '':<9}  {line}".replace("\u00a0", " ") for i, line in enumerate(lines)]
