@@ -106,7 +106,7 @@ class CpuExecutable:
         for check in self._plan.checks:
             if not check.outputs & bits or not ragged.tokens:
                 continue
-            if not check.ids:
+            if not check.ids:  # all positions
                 low, high = 0, ragged.longest - 1
             else:
                 ids = arrays[check.ids]

@@ -40,6 +40,8 @@ class Ragged:
 
 def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
     """The tokens from the first to the last one that any mask [B, S] calls valid; all without masks."""
+    if batch == 1:
+        return _compact_one(masks, tokens)
     if masks:
         valid = np.logical_or.reduce([m != 0 for m in masks]) if len(masks) > 1 else masks[0] != 0
         starts = valid.argmax(1)
@@ -54,16 +56,32 @@ def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
     sequence = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
     position = np.arange(offsets[-1], dtype=np.int32) - offsets[sequence]
     source = (rows * tokens + starts).astype(np.int32)[sequence] + position
-    padded = len(source) < batch * tokens or len(rows) < batch
+    padded = len(source) < batch * tokens
     return Ragged(
         source, position, sequence, offsets, rows.astype(np.int32), int(lengths.max(initial=0)), padded
     )
 
 
+def _compact_one(masks: list[Array], tokens: int) -> Ragged:
+    """The same for one sequence, in a few steps: short calls feel them."""
+    start, stop = 0, tokens
+    if masks:
+        valid = (
+            np.concatenate([m[0].nonzero()[0] for m in masks]) if len(masks) > 1 else masks[0][0].nonzero()[0]
+        )
+        start, stop = (int(valid.min()), int(valid.max()) + 1) if len(valid) else (0, 0)
+    length = stop - start
+    position = np.arange(length, dtype=np.int32)
+    source = position + np.int32(start) if start else position
+    some = np.zeros(min(length, 1), np.int32)
+    offsets = np.array([0, length][: len(some) + 1], np.int32)
+    return Ragged(source, position, np.zeros(length, np.int32), offsets, some, length, length < tokens)
+
+
 def mask_rows(mask: Array, ragged: Ragged) -> Array:
     """A mask [B, S] as one float per token, 1 where it is valid."""
     rows = np.zeros(ragged.tokens + MASK_SLACK, np.float32)
-    rows[: ragged.tokens] = mask.ravel()[ragged.source] != 0
+    np.not_equal(mask.ravel()[ragged.source], 0, out=rows[: ragged.tokens], casting="unsafe")
     return rows
 
 

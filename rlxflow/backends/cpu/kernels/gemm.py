@@ -14,7 +14,7 @@ from rlxflow.backends.cpu.expression import Expression
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues
 
-PREFETCH = 8  # rows of a panel
+PREFETCH = 24  # rows of a panel: the time of a few dozen steps covers a read from main memory
 TILES_PER_BLOCK = 8  # tiles of rows that meet a panel before the next one, so that x stays in the cache
 
 
@@ -56,7 +56,13 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
                     source = code.at(x, code.mul(row, i64(gemm.x_stride)))
                     result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
                     sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
-                    code.call(_any_tile(module), [rows, source, packed, result, *sizes])
+                    # the last of several tiles, whose panel is near already, fetches the next panel
+                    last = code.icmp_signed("==", i, code.sub(tiles, i64(1)))
+                    alone = code.icmp_signed("==", tiles, i64(1))
+                    following = code.and_(last, code.not_(alone))
+                    steps = code.select(following, i64(gemm.depth), i64(PREFETCH))
+                    ahead = code.at(packed, code.mul(steps, i64(target.panel)))
+                    code.call(_any_tile(module), [rows, source, packed, ahead, result, *sizes])
                     if tail is not None:
                         code.call(tail, [frame, row, rows, column, out, *pointers])
                     return (code.add(row, rows),)
@@ -71,29 +77,36 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
 
 
 def _any_tile(module: Module) -> Value:
-    """The function (rows, x, panel, out, depth, x stride, out stride) for any height of tile."""
+    """The function (rows, x, panel, ahead, out, depth, x stride, out stride) for any height of tile."""
 
     def body(code: Code, rows: Value, *arguments: Value) -> None:
         heights = range(1, module.target.tile_rows + 1)
         code.choose(rows, heights, lambda height: code.call(_tile(module, height), arguments))
 
-    return module.function("tile", [I64, PTR, PTR, PTR, I64, I64, I64], body)
+    return module.function("tile", [I64, PTR, PTR, PTR, PTR, I64, I64, I64], body)
 
 
 def _tile(module: Module, height: int) -> Value:
-    """The micro-kernel of one height."""
+    """The micro-kernel of one height; `ahead` is memory that is needed soon and fetched on the way."""
     lanes, panel = module.target.lanes, module.target.panel
 
     def body(
-        code: Code, x: Value, packed: Value, out: Value, depth: Value, x_stride: Value, out_stride: Value
+        code: Code,
+        x: Value,
+        packed: Value,
+        ahead: Value,
+        out: Value,
+        depth: Value,
+        x_stride: Value,
+        out_stride: Value,
     ) -> None:
         rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
 
         def step(k: Value, sums: tuple[Value, ...]) -> list[Value]:
-            line = code.at(packed, code.mul(k, i64(panel)))
-            if not code.owner.checked:
-                code.prefetch(line, PREFETCH * panel)
-                code.prefetch(line, PREFETCH * panel + lanes)
+            offset = code.mul(k, i64(panel))
+            line = code.at(packed, offset)
+            for column in range(0, panel, 16):
+                code.prefetch(ahead, code.add(offset, i64(column)))
             weights = [code.get_vector(line), code.get_vector(line, lanes)]
             new = []
             for r in range(height):
@@ -107,7 +120,7 @@ def _tile(module: Module, height: int) -> Value:
             code.put_vector(sums[2 * r], line)
             code.put_vector(sums[2 * r + 1], line, lanes)
 
-    return module.function(("tile", height), [PTR, PTR, PTR, I64, I64, I64], body)
+    return module.function(("tile", height), [PTR, PTR, PTR, PTR, I64, I64, I64], body)
 
 
 def _tail(module: Module, gemm: Gemm) -> Value | None:
