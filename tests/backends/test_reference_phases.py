@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from rlxflow.backends.base import CacheState
 from rlxflow.backends.reference.executable import ReferenceExecutable
 from rlxflow.dtypes import Array
 from rlxflow.flow.flow import ModelFlow
+from rlxflow.ops.activation import relu
+from rlxflow.ops.elementwise import add
+from rlxflow.stages.custom import CustomStage
 from rlxflow.stages.norm import RmsNormStage
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -154,6 +158,31 @@ def test_float64_is_closer_to_itself() -> None:
         encode(compiled(encoder(2), compute=c), x, mask)["embedding"] for c in (np.float32, np.float64)
     )
     assert 0 < error(narrow, broad) < 2e-6
+
+
+def test_results_have_the_declared_dtype() -> None:
+    flow = (
+        ModelFlow("two").input("ids", ("B", "S"), "i64").output("same").embed("words", 30, HIDDEN).output("y")
+    )
+    for compute in (np.float32, np.float64):
+        results = compiled(flow, compute=compute)({"ids": tokens([3])[0]})
+        assert results["y"].dtype == compute and results["same"].dtype == np.int64
+
+
+def test_values_are_freed_after_their_last_use() -> None:
+    """Forty values of a megabyte each, of which only a few are held at a time."""
+    width = 2**18
+    flow = ModelFlow("wide").input("x", (1, width))
+    model = compiled(
+        flow.append(CustomStage(lambda e, x, i=i: relu(add(x, x)), (), f"s{i}") for i in range(20))
+    )
+    x = np.ones((1, width), np.float32)
+    tracemalloc.start()
+    try:
+        model({"x": x})
+        assert tracemalloc.get_traced_memory()[1] < 6 * x.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_deep_program_runs_without_recursion() -> None:

@@ -212,7 +212,9 @@ def norms() -> list[Case]:
             {"eps": 0.5, "unit_offset": True},
             name="offset",
         ),
-        Case("mean", (floats(*BSH),), lambda x: np.vectorize(math.fsum, signature="(n)->()")(x)[..., None] / 6),
+        Case(
+            "mean", (floats(*BSH),), lambda x: np.vectorize(math.fsum, signature="(n)->()")(x)[..., None] / 6
+        ),
         Case("softmax", (floats(*BSH, low=-30, high=30),), f.softmax),
         Case("softmax", (floats(*BSH, low=900, high=1000),), f.softmax, {"axis": 1}, name="large"),
         Case("softmax", (floats("B", low=-3, high=3),), f.softmax, {"axis": -1}, name="vector"),

@@ -101,6 +101,15 @@ def test_every_op_can_run_or_be_decomposed() -> None:
         assert op.__doc__ and op.level in ("primitive", "block", "fused")
 
 
+def test_exactly_the_commutative_ops_say_so() -> None:
+    """Operands swapped give the same bits; the digest counts on it."""
+    assert {name for name, op in OPS.items() if op.commutative} == {"add", "mul", "maximum", "minimum"}
+    for case in (c for c in CASES if OPS[c.op].commutative):
+        a, b = case.draw(f32)
+        fn = OPS[case.op].reference_fn
+        assert fn is not None and np.array_equal(fn(a, b), fn(b, a))
+
+
 # -- erf ---------------------------------------------------------------------------------------------
 
 

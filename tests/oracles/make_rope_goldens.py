@@ -22,6 +22,7 @@ SHORT = [1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0, 2.5]
 LONG = [1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0]
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, ORIGINAL: 8192}
 YARN = {"factor": 4.0, ORIGINAL: 2048}
+WIDE = {"head_dim": 32}
 LONGROPE = {"short_factor": SHORT, "long_factor": LONG, ORIGINAL: 64}
 
 # name: (rope_type, settings, length, config changes)
@@ -46,6 +47,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any]]] = {
     "yarn-truncated": ("yarn", {**YARN, "truncate": True, "rope_theta": 150000.0}, 1, {"head_dim": 64}),
     "yarn-small-factor": ("yarn", {**YARN, "factor": 1.0}, 1, {}),
     "yarn-small-theta": ("yarn", {**YARN, "rope_theta": 100.0, ORIGINAL: 16}, 1, {"head_dim": 32}),
+    "yarn-clamped": ("yarn", {**YARN, "rope_theta": 10.0, "beta_fast": 999, ORIGINAL: 4096}, 1, WIDE),
     "longrope-short": ("longrope", LONGROPE, 64, {"max_position_embeddings": 256}),
     "longrope-long": ("longrope", LONGROPE, 65, {"max_position_embeddings": 256}),
     "longrope-factor": ("longrope", {**LONGROPE, "factor": 8.0}, 1, {"max_position_embeddings": 256}),
