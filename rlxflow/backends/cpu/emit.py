@@ -12,7 +12,7 @@ from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
 from rlxflow.backends.cpu.kernels.gemm import Gemm, gemm_kernel
 from rlxflow.backends.cpu.kernels.pack import emit_pack
 from rlxflow.backends.cpu.kernels.rows import row_kernel
-from rlxflow.backends.cpu.kernels.sync import wait_for_all
+from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS, in_parts
 from rlxflow.backends.cpu.plan import Address, InSlot, Kernel, Plan
 from rlxflow.backends.cpu.target import Target
 
@@ -24,8 +24,8 @@ class Job(IntEnum):
     CHUNKS = auto()  # i64*: first sequence of every chunk, and behind it the number of sequences
     NUM_CHUNKS = auto()
     NEXT = auto()  # the chunk that nobody has taken
-    TOGETHER = auto()  # not 0: all threads work on one chunk at a time, step by step
-    THREADS = auto()
+    TOGETHER = auto()  # not 0: all threads work on one chunk at a time, step by step …
+    PARTS = auto()  # … each cut into so many parts
     PLACES = auto()  # void**: per thread its frame, its scratch and its arena
     WANTED = auto()  # bit per output
     SOURCE = auto()
@@ -35,7 +35,7 @@ class Job(IntEnum):
     BATCH_ROW = auto()
     TOKEN_CAPACITY = auto()
     SEQUENCE_CAPACITY = auto()
-    BARRIER = auto()
+    COUNTERS = auto()  # i64*: zeros, COUNTER_WORDS per chunk and step
     SIZE = auto()
 
 
@@ -43,7 +43,7 @@ def emit(plan: Plan, target: Target, checked: bool = False) -> str:
     """The module of a plan: exports `run(job, thread)` and `pack(…)`."""
     module = Module(target, checked)
     steps = _steps(module, plan)
-    _run(module, steps)
+    _run(module, plan, steps)
     emit_pack(module)
     emit_controls(module)
     return str(module.ir)
@@ -80,13 +80,14 @@ def _steps(module: Module, plan: Plan) -> Any:
             needed = code.icmp_unsigned("!=", code.and_(wanted, i64(step.outputs)), i64(0))
             with code.if_then(needed):
                 enter_step(code, number)
-                code.call(_kernel(module, step.kernel), [frame, *map(pointer, step.addresses)])
-                code.call(wait_for_all(module), [frame])
+                kernel = _kernel(module, step.kernel)
+                arguments = [frame, *map(pointer, step.addresses)]
+                in_parts(code, frame, number, lambda: code.call(kernel, arguments))  # noqa: B023
 
     return module.function("steps", [PTR, PTR, I64], body)
 
 
-def _run(module: Module, steps: Any) -> None:
+def _run(module: Module, plan: Plan, steps: Any) -> None:
     """`run(job, thread)`, exported: the part of a call that one thread does."""
 
     def body(code: Code, job: Value, thread: Value) -> None:
@@ -104,16 +105,16 @@ def _run(module: Module, steps: Any) -> None:
         def put(name: Frame, value: Value) -> None:
             code.put(value, code.at(frame, int(name), I64))
 
-        put(Frame.PART, code.select(together, thread, i64(0)))
-        put(Frame.PARTS, code.select(together, word(Job.THREADS), i64(1)))
+        put(Frame.PARTS, code.select(together, word(Job.PARTS), i64(1)))
         put(Frame.SCRATCH, scratch)
         put(Frame.SLOTS, arena)
         for name in ("TOKEN_CAPACITY", "SEQUENCE_CAPACITY"):
             put(Frame[name], word(Job[name]))
-        put(Frame.BARRIER, word(Job.BARRIER, PTR))
         first_chunk = code.select(together, i64(0), _take(code, job))
 
         def chunk(number: Value) -> None:
+            counters = code.mul(number, i64(COUNTER_WORDS * len(plan.steps)))
+            put(Frame.COUNTERS, code.at(word(Job.COUNTERS, PTR), counters, I64))
             _set_rows(code, word, put, chunks, number)
             code.call(steps, [frame, table, wanted])
 

@@ -12,6 +12,7 @@ from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import Job
 from rlxflow.backends.cpu.frame import Frame
+from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS
 from rlxflow.backends.cpu.llvm import LoadedCode
 from rlxflow.backends.cpu.memory import Memory, address, aligned
 from rlxflow.backends.cpu.packing import prepare
@@ -29,6 +30,7 @@ from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 
 CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
+PARTS = 2  # of a step per thread, where threads work together
 WAVE_TOKENS = 4096  # tokens per thread between two looks at signals
 
 
@@ -57,7 +59,6 @@ class CpuExecutable:
         self._scratch = Scratch(plan, target)
         self._validity = validity_inputs(graph)
         self._memory = Memory(Frame.SIZE)
-        self._barrier = aligned((16,), np.int64)
         self._job = aligned((Job.SIZE,), np.int64)
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
@@ -131,17 +132,20 @@ class CpuExecutable:
         rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)
         job = self._job
         job[:] = (
-            *(address(table), address(chunks), 0, 0, together, threads, address(places), bits),
+            *(address(table), address(chunks), 0, 0, together, threads * PARTS, address(places), bits),
             *map(address, rows),
-            *(tokens, sequences, address(self._barrier)),
+            *(tokens, sequences, 0),
         )
         if self._checks is not None:
             slots = self._plan.arena.ranges(self._memory.arenas(), tokens, sequences)
-            own = [table, chunks, job, places, self._barrier, *rows, *self._memory.arrays()]
+            own = [table, chunks, job, places, *rows, *self._memory.arrays()]
             self._checks.begin([*own, *kept, *self._pointers.weights], slots)
-        count, step = len(chunks) - 1, max(threads, WAVE_TOKENS * threads // tokens)
+        count = len(chunks) - 1
+        step = min(count, max(threads, WAVE_TOKENS * threads // tokens))
+        words = len(self._plan.steps) * COUNTER_WORDS * step if together else 0
         for first in range(0, count, step):
-            self._barrier[:] = 0
+            counters = np.zeros(words, np.int64)
+            job[Job.COUNTERS] = address(counters)
             job[Job.CHUNKS] = address(chunks) + 8 * first
             job[Job.NUM_CHUNKS] = min(step, count - first)
             job[Job.NEXT] = 0

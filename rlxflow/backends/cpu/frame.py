@@ -19,7 +19,7 @@ class Frame(IntEnum):
     SEQUENCES = auto()
     FIRST_TOKEN = auto()  # of this chunk among all tokens of the call
     FIRST_SEQUENCE = auto()
-    PART = auto()  # this thread's share of every step …
+    PART = auto()  # this thread's part of a step …
     PARTS = auto()  # … of so many
     SOURCE = auto()  # i32*: token row → its row in the arrays of the caller, b·S + s
     POSITION = auto()  # i32*: token row → position in its sequence
@@ -30,12 +30,12 @@ class Frame(IntEnum):
     SLOTS = auto()  # the buffers of this chunk
     TOKEN_CAPACITY = auto()  # rows that the buffers have
     SEQUENCE_CAPACITY = auto()
-    BARRIER = auto()
+    COUNTERS = auto()  # of the parts of every step, see kernels/sync.py
     SIZE = auto()
 
 
 POINTERS = {Frame.SOURCE, Frame.POSITION, Frame.SEQUENCE, Frame.OFFSETS, Frame.BATCH_ROW,
-            Frame.SCRATCH, Frame.SLOTS, Frame.BARRIER}  # fmt: skip
+            Frame.SCRATCH, Frame.SLOTS, Frame.COUNTERS}  # fmt: skip
 
 
 def read(code: Code, frame: Value, word: Frame) -> Value:

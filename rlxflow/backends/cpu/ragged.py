@@ -9,7 +9,7 @@ import numpy as np
 
 from rlxflow.dtypes import Array
 
-UNEVEN = 1.15  # time lost to waiting that is worth working together with barriers
+UNEVEN = 1.15  # time lost to waiting that is worth working together, step by step
 MASK_SLACK = 64  # kernels load a vector of mask at the last token
 
 

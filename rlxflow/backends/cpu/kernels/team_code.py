@@ -7,7 +7,7 @@ from enum import IntEnum
 from llvmlite import ir
 
 from rlxflow.backends.cpu.code import I32, I64, PTR, VOID, Code, Module, Value, i64
-from rlxflow.backends.cpu.kernels.sync import relax, wait_while
+from rlxflow.backends.cpu.kernels.sync import relax, wait_until
 from rlxflow.backends.cpu.target import Target
 
 IDLE_SPINS = 5000  # looks for a new job before a worker sleeps; about a tenth of a millisecond
@@ -84,19 +84,7 @@ def _lead(code: Code, team: Value, function: Value, job: Value, workers: Value) 
     code.put(i64(0), _word(code, team, Shared.DONE))
     _announce(code, team)
     _call_job(code, team, i64(0))
-    done = _word(code, team, Shared.DONE)
-    before = code.block
-    head, again, finished = (code.append_basic_block(n) for n in ("count", "wait", "finished"))
-    code.branch(head)
-    code.position_at_end(head)
-    known = code.phi(I64)
-    known.add_incoming(i64(0), before)
-    code.cbranch(code.icmp_unsigned("<", known, workers), again, finished)
-    code.position_at_end(again)
-    wait_while(code, done, known)
-    known.add_incoming(code.load_atomic(done, "acquire", 8, typ=I64), code.block)
-    code.branch(head)
-    code.position_at_end(finished)
+    wait_until(code, _word(code, team, Shared.DONE), workers)
 
 
 def _stop(code: Code, team: Value) -> None:
