@@ -34,7 +34,7 @@ def tiny_models() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 errors.append(golden.error(run(rlxflow.load(write_golden(Path(folder), golden)), golden)))
         print(
-            f"  {model_type:6} {len(errors)} configs   worst {max(errors):.1e}, median {np.median(errors):.1e}"
+            f"  {model_type:6} {len(errors)} configs  worst {max(errors):.1e}, median {np.median(errors):.1e}"
         )
 
 

@@ -153,7 +153,7 @@ def _contradictions(profile: CompileProfile) -> Iterable[Problem]:
         yield Problem(
             "RLX-P005",
             "precision.compute",
-            f'precision.compute = "{precision.compute}": backend.name = "{profile.backend.name}" has f32 only',
+            f'precision.compute = "{precision.compute}": backend.name = "{profile.backend.name}" is f32 only',
             'set precision.compute = "f32", or backend.name = "auto"',
         )
 
