@@ -104,7 +104,8 @@ def test_mixing_axes_are_not_claimed() -> None:
         "reshape-flat": 0, "linear": 2, "linear-vector": 0, "matmul": 2, "matmul-broadcast": 0,
         "attention-plain": 1, "cached_attention-chunk": 1, "cache_append-first": 1, "mean_pool": 1,
         "select_token": 1, "rope": 2, "rope_tables": 2, "gather": 2, "gather-scalar": 0, "layer_norm": 2,
-        "rms_norm": 2, "add-same": 3, "add-row": 3, "gelu": 3, "l2_normalize": 2, "where": 3, "broadcast_to": 3,
+        "rms_norm": 2, "add-same": 3, "add-row": 3, "gelu": 3, "l2_normalize": 2, "where": 3,
+        "broadcast_to": 3,
     }  # fmt: skip
     assert {name: facts[name] for name in expected} == expected
 
