@@ -11,6 +11,7 @@ from rlxflow.dtypes import DTYPES
 from rlxflow.errors import FlowError
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.lowering import lower
+from rlxflow.ir.builder import uncollected
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Type
 from rlxflow.ir.verify import verify
@@ -61,6 +62,7 @@ class BuiltModel:
         return compile_graph(self, profile, outputs)
 
 
+@uncollected()
 def build(
     flow: ModelFlow,
     source: WeightSource,
