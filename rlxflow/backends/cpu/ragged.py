@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlxflow.dtypes import Array
+from rlxflow.errors import InputError
 
 UNEVEN = 1.15  # time lost to waiting that is worth working together, step by step
+MOST_ROWS = 2**31 - 1  # row numbers are 32 bits wide
 MASK_SLACK = 64  # kernels load a vector of mask at the last token
 
 
@@ -40,8 +42,8 @@ class Ragged:
 
 def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
     """The tokens from the first to the last one that any mask [B, S] calls valid; all without masks."""
-    if batch == 1:
-        return _compact_one(masks, tokens)
+    if batch == 1 or not tokens:
+        return _compact_one([m[:1] for m in masks if batch], tokens if batch else 0, batch)
     if masks:
         valid = np.logical_or.reduce([m != 0 for m in masks]) if len(masks) > 1 else masks[0] != 0
         starts = valid.argmax(1)
@@ -62,7 +64,7 @@ def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
     )
 
 
-def _compact_one(masks: list[Array], tokens: int) -> Ragged:
+def _compact_one(masks: list[Array], tokens: int, batch: int) -> Ragged:
     """The same for one sequence, in a few steps: short calls feel them."""
     start, stop = 0, tokens
     if masks:
@@ -75,7 +77,15 @@ def _compact_one(masks: list[Array], tokens: int) -> Ragged:
     source = position + np.int32(start) if start else position
     some = np.zeros(min(length, 1), np.int32)
     offsets = np.array([0, length][: len(some) + 1], np.int32)
-    return Ragged(source, position, np.zeros(length, np.int32), offsets, some, length, length < tokens)
+    return Ragged(
+        source,
+        position,
+        np.zeros(length, np.int32),
+        offsets,
+        some,
+        length,
+        length < tokens or len(some) < batch,
+    )
 
 
 def mask_rows(mask: Array, ragged: Ragged) -> Array:
@@ -119,4 +129,8 @@ def chunk_rows(ragged: Ragged, chunks: Array) -> tuple[int, int]:
 
 def sizes_of(sizes: Mapping[str, int]) -> tuple[int, int]:
     """Batch and tokens; a graph without token axis has one token per sequence."""
-    return sizes["B"], sizes.get("S", 1)
+    batch, tokens = sizes["B"], sizes.get("S", 1)
+    if batch * tokens > MOST_ROWS:
+        message = f"a batch of {batch} sequences of {tokens} tokens is too large"
+        raise InputError(message, code="RLX-R015", hint="use a smaller batch or shorter sequences")
+    return batch, tokens

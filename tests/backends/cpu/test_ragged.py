@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from compare import lengths_mask
 
-from rlxflow.backends.cpu.ragged import compact, cut, mask_rows, uneven
+from rlxflow.backends.cpu.ragged import compact, cut, mask_rows, sizes_of, uneven
 from rlxflow.backends.rows import token_spans
+from rlxflow.errors import InputError
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_same_tokens_as_the_reference(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    batch, tokens, count = int(rng.integers(0, 5)), int(rng.integers(1, 9)), int(rng.integers(0, 3))
+    batch, tokens, count = int(rng.integers(0, 5)), int(rng.integers(0, 9)), int(rng.integers(0, 3))
     masks = {f"m{i}": (rng.random((batch, tokens)) < 0.4).astype(np.int64) * 3 for i in range(count)}
     ragged = compact(list(masks.values()), batch, tokens)
     spans = token_spans(tuple(masks), masks, batch, tokens)
@@ -24,7 +25,7 @@ def test_the_same_tokens_as_the_reference(seed: int) -> None:
     assert ragged.batch_row.tolist() == kept
     assert ragged.sequence.tolist() == [kept.index(i // tokens) for i in want]
     assert ragged.offsets.tolist() == [0, *np.cumsum([spans[b].stop - spans[b].start for b in kept])]
-    assert ragged.padded == (len(want) < batch * tokens)
+    assert ragged.padded == (len(want) < batch * tokens or len(kept) < batch)
     assert ragged.longest == max((s.stop - s.start for s in spans), default=0)
     for mask in masks.values():
         rows = mask_rows(mask, ragged)
@@ -43,6 +44,13 @@ def test_chunks_hold_whole_sequences_and_all_of_them(threads: int) -> None:
         assert np.diff(ragged.offsets[chunks]).max() <= 256 + 2 * 200
         if uneven(ragged, chunks, threads):
             assert threads > 1
+
+
+def test_row_numbers_fit_their_type() -> None:
+    assert sizes_of({"B": 2, "S": 2**30 - 1}) == (2, 2**30 - 1)
+    with pytest.raises(InputError) as caught:
+        sizes_of({"B": 2**16, "S": 2**15})
+    assert caught.value.code == "RLX-R015"
 
 
 def test_equal_sequences_are_shared_evenly() -> None:

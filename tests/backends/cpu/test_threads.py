@@ -91,6 +91,13 @@ def test_any_number_of_threads_gives_the_same_bits(teams: dict[int, CpuExecutabl
         assert np.array_equal(alone["pooled"][0], one["pooled"][row])
 
 
+def test_empty_batches_and_sequences(program: Program, teams: dict[int, CpuExecutable]) -> None:
+    for batch, size in ((0, 4), (3, 0), (1, 0), (0, 0)):
+        inputs = {"x": np.zeros((batch, size, WIDTH), np.float32), "mask": np.zeros((batch, size), np.int64)}
+        want = program.reference(inputs)
+        assert same(teams[1](inputs), want) and same(teams[2](inputs), want)
+
+
 def test_checked_with_threads(program: Program) -> None:
     run = program.compile(profile=load_profile("exact", ["backend.cpu.threads=2"]))
     rng = np.random.default_rng(8)
