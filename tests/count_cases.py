@@ -25,7 +25,9 @@ def collected() -> list[str]:
 def main() -> int:
     counts: Counter[str] = Counter()
     for test in (t.split("::", 1)[1] for t in collected()):
-        for kind, number in set(re.findall(r"(?<![A-Za-z0-9])([SIGTCKFR])(\d{1,2})(?![A-Za-z0-9])", test)):
+        function, _, case = test.partition("[")
+        marks = re.sub(r"_([sigtckfr]\d{1,2})(?=_)", lambda m: m[0].upper(), function) + "[" + case
+        for kind, number in set(re.findall(r"(?<![A-Za-z0-9])([SIGTCKFR])(\d{1,2})(?![A-Za-z0-9])", marks)):
             if int(number) <= LAST[kind]:
                 counts[kind + number] += 1
     open_ids = []
