@@ -61,6 +61,11 @@ class CpuExecutable:
         self._memory = Memory(Frame.SIZE)
         self._job = aligned((Job.SIZE,), np.int64)
 
+    @property
+    def steps(self) -> list[str]:
+        """What runs, in order: the op each step is named after, and its stage."""
+        return [s.label for s in self._plan.steps]
+
     def new_state(self, batch: int, capacity: int) -> CacheState:
         """No caches: this backend runs encoders."""
         return CacheState({}, np.zeros(batch, np.int32), capacity)
@@ -151,4 +156,4 @@ class CpuExecutable:
             job[Job.NEXT] = 0
             self._team.run(self._run, address(job))
         if self._checks is not None:
-            self._checks.end([s.label for s in self._plan.steps])
+            self._checks.end(self.steps)

@@ -60,8 +60,11 @@ class Draft:
     outputs: int = 0
 
 
-def make_plan(graph: Graph, target: Target) -> Plan:
-    """The plan of a graph of primitive ops. Raises `BackendError` for what this backend does not run."""
+def make_plan(graph: Graph, target: Target, unfuse: bool = False) -> Plan:
+    """The plan of a graph of primitive ops; `unfuse` runs them one by one.
+
+    Raises `BackendError` for what this backend does not run.
+    """
     hint = 'use backend.name = "reference"'
     if graph.states:
         message = "the CPU backend does not run decoders yet"
@@ -69,13 +72,13 @@ def make_plan(graph: Graph, target: Target) -> Plan:
     if not batch_independent(graph):
         message = "the sequences of a batch depend on each other"
         raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
-    return _Planner(graph, target).plan()
+    return _Planner(graph, target, unfuse).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph, target: Target, unfuse: bool) -> None:
         self.graph, self.target = graph, target
-        self.regions = Regions(graph, constant_values(graph))
+        self.regions = Regions(graph, constant_values(graph), unfuse)
         self.describe = Describer(self.regions, self._stride_of)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
         self.units = self._units()

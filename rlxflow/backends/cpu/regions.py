@@ -37,10 +37,10 @@ class Region:
 
 
 class Regions:
-    """The regions of a graph, by root."""
+    """The regions of a graph, by root. With `unfuse` every op is one, but for flags, which are not stored."""
 
-    def __init__(self, graph: Graph, constants: set[Value]) -> None:
-        self.graph, self.constants = graph, constants
+    def __init__(self, graph: Graph, constants: set[Value], unfuse: bool = False) -> None:
+        self.graph, self.constants, self._unfuse = graph, constants, unfuse
         self.by_root: dict[Value, Region] = {}
         self._home: dict[Node, Region] = {}
         self._nodes = [
@@ -104,7 +104,7 @@ class Regions:
     def _add_product(self, node: Node) -> None:
         """A linear node and the elementwise ops behind it that nobody else reads in between."""
         nodes, value = [node], node.outputs[0]
-        while (user := self._single_user(value)) is not None:
+        while not self._unfuse and (user := self._single_user(value)) is not None:
             result = user.outputs[0]
             fits = user.op.name in ELEMENTWISE and user not in self._home and result.dtype == f32
             if not fits or rows_of(result) != rows_of(value):
@@ -129,6 +129,8 @@ class Regions:
 
     def _fits(self, node: Node, user: Node, region: Region) -> bool:
         value = node.outputs[0]
+        if self._unfuse and value.dtype == f32:
+            return False
         own, root = rows_of(value), rows_of(region.root)
         if own.domain != root.domain or user.op.name in (
             "gather",

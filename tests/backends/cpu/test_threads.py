@@ -91,6 +91,13 @@ def test_any_number_of_threads_gives_the_same_bits(teams: dict[int, CpuExecutabl
         assert np.array_equal(alone["pooled"][0], one["pooled"][row])
 
 
+def test_unfused_regions_give_the_same_bits(program: Program, teams: dict[int, CpuExecutable]) -> None:
+    alone = program.compile(profile=load_profile("exact", ["backend.cpu.unfuse_regions=true"]))
+    assert len(alone.steps) > len(teams[1].steps)
+    inputs = inputs_of(np.random.default_rng(4), 3, 21)
+    assert same(alone(inputs), teams[1](inputs))
+
+
 def test_empty_batches_and_sequences(program: Program, teams: dict[int, CpuExecutable]) -> None:
     for batch, size in ((0, 4), (3, 0), (1, 0), (0, 0)):
         inputs = {"x": np.zeros((batch, size, WIDTH), np.float32), "mask": np.zeros((batch, size), np.int64)}
