@@ -78,12 +78,12 @@ class Describer:
         inner = strip(rows_of(value).inner)
         if value in self._regions.constants and value.dtype.is_float:
             return Arg("constant", "none", 0, inner), Constant("row", (value,))
-        if value.dtype != f32:
-            raise refuse(self._regions.graph, node, f"it reads {value.dtype}")
         return self._rows_of_view(value, self._regions.view(value), node)
 
     def _rows_of_view(self, value: Value, view: View, node: Node, itself: bool = False) -> tuple[Arg, Source]:
         """`itself`: an input that has a copy is read, not the copy."""
+        if value.dtype != f32:
+            raise refuse(self._regions.graph, node, f"it reads {value.dtype}")
         inner, base = strip(rows_of(value).inner), rows_of(view.base)
         rows: Rows = "first" if view.first else base.domain
         if view.base in self._regions.by_root and not itself:
