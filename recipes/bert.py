@@ -10,6 +10,7 @@ from rlxflow import (
     BertEncoderLayerSpec,
     BertEncoderLayerStage,
     BertQkvStyle,
+    ConfigError,
     Eps,
     LayerCount,
     ModelFlow,
@@ -18,7 +19,6 @@ from rlxflow import (
     Size,
     activation,
 )
-from rlxflow.errors import ConfigError
 
 
 class BertConfig(RecipeConfig):

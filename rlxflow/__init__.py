@@ -28,6 +28,8 @@ def _homes() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return sorted(_homes())
     if name.startswith("__") or name not in _homes():
         from rlxflow.errors import nearest
 

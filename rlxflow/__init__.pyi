@@ -1,6 +1,6 @@
 """The public names: the one list, read by type checkers and by the lazy `__getattr__`."""
 
-from rlxflow.errors import RlxError as RlxError
+from rlxflow.errors import ConfigError as ConfigError, RlxError as RlxError
 from rlxflow.flow.built import BuiltModel as BuiltModel
 from rlxflow.flow.config import (
     Eps as Eps,

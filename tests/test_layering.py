@@ -90,8 +90,6 @@ def test_recipes_use_public_names_only(path: Path) -> None:
     import rlxflow
 
     for module, _ in imports(path):
-        if module == "rlxflow.errors":  # the error classes are public under their own module
-            continue
         top = module.split(".")[0]
         assert top in ("rlxflow", "__future__", "typing", "collections", "dataclasses", "math", "pydantic"), (
             module
