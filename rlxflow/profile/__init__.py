@@ -9,33 +9,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlxflow.profile.kinds import BackendKind as BackendKind
-    from rlxflow.profile.kinds import FusionPolicyKind as FusionPolicyKind
-    from rlxflow.profile.kinds import FusionTargetKind as FusionTargetKind
-    from rlxflow.profile.kinds import KvCacheKind as KvCacheKind
-    from rlxflow.profile.kinds import MixedPrecisionKind as MixedPrecisionKind
-    from rlxflow.profile.kinds import PrecisionKind as PrecisionKind
-    from rlxflow.profile.load import load_profile as load_profile
-    from rlxflow.profile.load import with_overrides as with_overrides
+    from rlxflow.profile.kinds import (
+        BackendKind as BackendKind,
+        FusionPolicyKind as FusionPolicyKind,
+        FusionTargetKind as FusionTargetKind,
+        KvCacheKind as KvCacheKind,
+        MixedPrecisionKind as MixedPrecisionKind,
+        PrecisionKind as PrecisionKind,
+    )
+    from rlxflow.profile.load import load_profile as load_profile, with_overrides as with_overrides
     from rlxflow.profile.model import CompileProfile as CompileProfile
-    from rlxflow.profile.origins import Origin as Origin
-    from rlxflow.profile.origins import OriginKind as OriginKind
+    from rlxflow.profile.origins import Origin as Origin, OriginKind as OriginKind
     from rlxflow.profile.presets import preset_names as preset_names
-    from rlxflow.profile.reference import preset_summary as preset_summary
-    from rlxflow.profile.reference import preset_table as preset_table
-    from rlxflow.profile.reference import profile_schema as profile_schema
-    from rlxflow.profile.reference import profile_table as profile_table
-    from rlxflow.profile.sections import BackendOverrides as BackendOverrides
-    from rlxflow.profile.sections import CpuBackendProfile as CpuBackendProfile
-    from rlxflow.profile.sections import FusionProfile as FusionProfile
-    from rlxflow.profile.sections import MetalBackendProfile as MetalBackendProfile
-    from rlxflow.profile.sections import PassProfile as PassProfile
-    from rlxflow.profile.sections import PrecisionProfile as PrecisionProfile
-    from rlxflow.profile.sections import RuleProfile as RuleProfile
-    from rlxflow.profile.view import EffectiveValue as EffectiveValue
-    from rlxflow.profile.view import effective as effective
-    from rlxflow.profile.view import effective_dict as effective_dict
-    from rlxflow.profile.view import effective_text as effective_text
+    from rlxflow.profile.reference import (
+        preset_summary as preset_summary,
+        preset_table as preset_table,
+        profile_schema as profile_schema,
+        profile_table as profile_table,
+    )
+    from rlxflow.profile.sections import (
+        BackendOverrides as BackendOverrides,
+        CpuBackendProfile as CpuBackendProfile,
+        FusionProfile as FusionProfile,
+        MetalBackendProfile as MetalBackendProfile,
+        PassProfile as PassProfile,
+        PrecisionProfile as PrecisionProfile,
+        RuleProfile as RuleProfile,
+    )
+    from rlxflow.profile.view import (
+        EffectiveValue as EffectiveValue,
+        effective as effective,
+        effective_dict as effective_dict,
+        effective_text as effective_text,
+    )
 
 _NAMES = {
     "kinds": "BackendKind FusionPolicyKind FusionTargetKind KvCacheKind MixedPrecisionKind PrecisionKind",

@@ -36,8 +36,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str = "GGUF metadata
 
 def _byte_level_bpe(vocab: GgufVocab) -> tuple[tokenizers.Tokenizer, SpecialTokens]:
     """GPT-2's scheme: bytes written as printable characters, words cut by the family's expressions."""
-    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
-    from tokenizers import Tokenizer as Backend
+    from tokenizers import Regex, Tokenizer as Backend, decoders, models, normalizers, pre_tokenizers
 
     if vocab.pre is None:
         vocab.refuse("names no pre-tokenizer (tokenizer.ggml.pre), so words cannot be cut as in training")
@@ -65,8 +64,7 @@ def _sentencepiece_bpe(vocab: GgufVocab) -> tuple[tokenizers.Tokenizer, SpecialT
     SentencePiece merges the pair whose joined piece has the best score; `tokenizers` merges by rank, so
     the merges are every split of every piece into two pieces, best score first.
     """
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, normalizers
+    from tokenizers import Tokenizer as Backend, decoders, models, normalizers
 
     if vocab.scores is None:
         vocab.refuse("has no tokenizer.ggml.scores")
@@ -99,8 +97,7 @@ def _word_piece(vocab: GgufVocab) -> tuple[tokenizers.Tokenizer, SpecialTokens]:
 
     Nothing says whether text is lower-cased; it is when no ordinary token has an upper-case letter.
     """
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer as Backend, decoders, models, normalizers, pre_tokenizers
 
     tokens = tuple(_bert_spelling(vocab, token_id) for token_id in range(len(vocab.tokens)))
     ids = _ids(tokens)

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from reference_models import HIDDEN, VOCAB, compiled, decoder, encode, encoder, graph_of, step, tokens
 
 from rlxflow.backends.rows import batch_independent, validity_inputs

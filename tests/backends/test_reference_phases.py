@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from reference_models import HIDDEN, compiled, decoder, encode, encoder, step, tokens
 
 from rlxflow.backends.base import CacheState

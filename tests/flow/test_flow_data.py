@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flow_samples import BERT, FakeWeights, ScaleStage, decoder, decoding, embedded, encoder, ids, layer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import rlxflow
 from rlxflow.dtypes import Array, DType, f16, f32

@@ -9,8 +9,7 @@ import goldens
 import numpy as np
 import pytest
 from fusion.graphs import graph_of, run, weight
-from model_files import run as run_model
-from model_files import write_golden
+from model_files import run as run_model, write_golden
 
 import rlxflow
 from rlxflow.errors import FusionError, InputError

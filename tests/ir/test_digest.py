@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from graph_samples import SAMPLES, decoder, encoder, graphs
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rlxflow.dtypes import DType, bf16
 from rlxflow.ir.builder import GraphBuilder

@@ -6,8 +6,7 @@ import random
 
 import pytest
 from graph_samples import SAMPLES, decoder, encoder, graphs
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rlxflow.dtypes import f32
 from rlxflow.errors import GraphError

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import tomli
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rlxflow.errors import ProfileError
 from rlxflow.profile import CompileProfile, load_profile, preset_names, with_overrides

@@ -6,8 +6,7 @@ import time
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from text_models import gguf_keys, minilm, smollm2_metadata, stored
 
 from rlxflow.runtime.gguf_tokenizer import tokenizer_from_gguf

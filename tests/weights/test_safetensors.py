@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import safetensors_bytes as s
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
 from rlxflow.dtypes import bf16, f32, to_numpy

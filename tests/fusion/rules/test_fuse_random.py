@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from fusion.rules.fusing import B, H, S, difference, expand, fused, graph_of, mask, p, run
-from hypothesis import assume, event, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, event, given, settings, strategies as st
 
 from rlxflow.dtypes import i64
 from rlxflow.fusion.simplify import merge_equal, remove_no_ops
