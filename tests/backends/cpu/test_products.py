@@ -71,8 +71,7 @@ ATTENTIONS: dict[str, tuple[int, int, int, dict[str, Any]]] = {  # heads, key he
 }
 
 
-@targets
-@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(("masked", "target"), [(False, "avx2"), *((True, t) for t in TARGETS)])
 def test_attention(masked: bool, target: str) -> None:
     """All variants in one program; lengths below, at and above the vector width; holes in the mask."""
     rng = np.random.default_rng(3)

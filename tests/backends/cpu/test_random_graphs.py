@@ -81,7 +81,7 @@ def random_graph(
     return {**outputs, "other": pool[int(rng.integers(2, len(pool)))]}
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_graphs(seed: int) -> None:
     rng = np.random.default_rng(seed)
     spec = {"x": (("B", "S", WIDTH), f32), "ids": (("B", "S"), i64), "mask": (("B", "S"), i64)}
