@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from rlxflow.dtypes import Array
-from rlxflow.errors import BackendError, PluginError, nearest
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node
+from rlxflow.weights.source import Weights
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
-
-
-class Weights(Protocol):
-    """Reads the tensors of a graph's params by key, in their stored dtype (see `WeightSource.read`)."""
-
-    def read(self, key: str) -> Array: ...
 
 
 @dataclass(slots=True)
@@ -79,30 +72,3 @@ class Backend(Protocol):
     def claims(self, node: Node) -> bool: ...
 
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> Executable: ...
-
-
-def find_backend(name: str) -> Backend:
-    """A backend by name: built in, or an entry point of the group `rlxflow.backends`."""
-    from rlxflow.backends.reference.backend import ReferenceBackend
-
-    if name == ReferenceBackend.name:
-        return ReferenceBackend()
-    if name == "cpu":  # imports LLVM
-        from rlxflow.backends.cpu.backend import CpuBackend
-
-        return CpuBackend()
-    points = {p.name: p for p in entry_points(group="rlxflow.backends")}
-    if name not in points:
-        known = [ReferenceBackend.name, "cpu", *points]
-        hint = nearest(name, known) or f"known: {', '.join(known)}"
-        raise BackendError(f"no backend {name!r}", code="RLX-B001", hint=hint)
-    try:
-        backend: Backend = points[name].load()()
-    except Exception as error:
-        raise PluginError(
-            f"backend {name!r} does not load: {error}",
-            code="RLX-X002",
-            where=points[name].value,
-            hint="reinstall it",
-        ) from error
-    return backend

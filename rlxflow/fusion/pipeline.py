@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rlxflow.backends.base import Weights
 from rlxflow.errors import FusionError, GraphError
 from rlxflow.fusion.driver import RuleResult, fuse
 from rlxflow.fusion.folding import fold_constants
@@ -28,6 +27,7 @@ from rlxflow.ir.builder import rebuild, uncollected
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Type
 from rlxflow.ir.verify import verify
+from rlxflow.weights.source import Weights
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile

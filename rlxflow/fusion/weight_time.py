@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlxflow.backends.base import Weights
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.fusion.rewriting import renamed
 from rlxflow.ir.builder import GraphBuilder
@@ -15,6 +14,7 @@ from rlxflow.ir.graph import Graph, live_nodes
 from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Node, Type, Value
 from rlxflow.ops.leaves import param
+from rlxflow.weights.source import Weights
 
 MOVES = frozenset(["concat", "slice", "transpose", "reshape", "broadcast_to"])  # exact in any stored dtype
 PACKED_MOVES = frozenset(["concat", "slice", "transpose"])  # of whole rows, which are bytes

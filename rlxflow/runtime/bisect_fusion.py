@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlxflow.backends.base import Backend, find_backend
+from rlxflow.backends.base import Backend
+from rlxflow.backends.find import find_backend
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.flow.built import BuiltModel
 from rlxflow.fusion.pipeline import Optimized

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlxflow.backends.base import Backend, Executable, find_backend
+from rlxflow.backends.base import Backend, Executable
+from rlxflow.backends.find import find_backend
 from rlxflow.errors import FusionError, InputError, nearest
 from rlxflow.flow.built import BuiltModel
 from rlxflow.fusion.pipeline import OnPass, Optimized, facts_for, optimize

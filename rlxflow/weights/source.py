@@ -47,6 +47,12 @@ class WeightSource(Protocol):
     def read(self, key: str) -> Array: ...
 
 
+class Weights(Protocol):
+    """The reading half of a `WeightSource`: tensors by key, in their stored dtype."""
+
+    def read(self, key: str) -> Array: ...
+
+
 def missing(key: str, known: Iterable[str], where: str) -> MissingTensor:
     """The error for a key that a source does not have."""
     return MissingTensor(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from reference_models import HIDDEN, POSITIONS, VOCAB, compiled, decoder, encode, encoder, step, tokens
 
-from rlxflow.backends.base import CacheState, find_backend
+from rlxflow.backends.base import CacheState
+from rlxflow.backends.find import find_backend
 from rlxflow.backends.reference.backend import ReferenceBackend
 from rlxflow.backends.reference.executable import ReferenceExecutable
 from rlxflow.dtypes import Array
@@ -318,10 +319,10 @@ def test_backends_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == "RLX-B001" and caught.value.hint == "did you mean 'reference'?"
     from importlib.metadata import EntryPoint
 
-    import rlxflow.backends.base as base
+    import rlxflow.backends.find as find
 
     points = [EntryPoint("mine", "no_such_module:Backend", "rlxflow.backends")]
-    monkeypatch.setattr(base, "entry_points", lambda group: points)
+    monkeypatch.setattr(find, "entry_points", lambda group: points)
     with pytest.raises(PluginError, match="'mine' does not load") as broken:
         find_backend("mine")
     assert broken.value.code == "RLX-X002" and broken.value.where == "no_such_module:Backend"

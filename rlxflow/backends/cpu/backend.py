@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlxflow.backends.base import Weights
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import emit
@@ -17,6 +16,7 @@ from rlxflow.backends.cpu.regions import SUPPORTED
 from rlxflow.backends.cpu.team import team_of, thread_count
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node
+from rlxflow.weights.source import Weights
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rlxflow.backends.base import Weights
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array
 from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
+from rlxflow.weights.source import Weights
 
 LEAVES = ("input", "state")
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlxflow.backends.base import Weights
 from rlxflow.backends.reference.executable import ReferenceExecutable
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array
 from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node
+from rlxflow.weights.source import Weights
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
