@@ -198,14 +198,14 @@ def time_case(
     return results, peak
 
 
-def print_case(case: str, mask: np.ndarray, results: dict[str, Result], peak: float) -> None:
+def print_case(case: str, mask: np.ndarray, results: dict[str, Result], peak: float, width: int) -> None:
     baseline = results.get("torch") or results.get("reference")
     for name, result in results.items():
         low, median, high = result.quartiles()
         distances = accuracy(result.hidden, baseline.hidden, mask) if baseline else ""
         share = useful_flops(mask) / (median * 1e6) / peak
         spread = f"[{low:8.3f} {high:8.3f}]"
-        print(f"{case:7}{name:28}{median:9.3f} {spread}{distances:16} {share:7.1%}{len(result.times):5}")
+        print(f"{case:7}{name:{width}}{median:9.3f} {spread}{distances:16} {share:7.1%}{len(result.times):5}")
 
 
 def is_f32_peer(name: str) -> bool:
@@ -241,8 +241,9 @@ def run_threads(threads: int, names: list[str], cases: list[str], rounds: int, f
         if e.error is not None:
             print(f"left out: {e.name}: {e.error}")
     print(f"\n{threads} thread{'s' * (threads > 1)}")
+    width = max(map(len, names)) + 1
     spread = f"[{'q1':>8} {'q3':>8}]"
-    print(f"{'case':7}{'engine':28}{'ms':>9} {spread}{'1-cos':>8}{'mean':>8} {'of peak':>7}{'n':>5}")
+    print(f"{'case':7}{'engine':{width}}{'ms':>9} {spread}{'1-cos':>8}{'mean':>8} {'of peak':>7}{'n':>5}")
     text = text_ids(files.model)
     speedups = {}
     try:
@@ -250,7 +251,7 @@ def run_threads(threads: int, names: list[str], cases: list[str], rounds: int, f
             ids, mask = case_inputs(case, text)
             disturbance = Disturbance(tuple(e.process.pid for e in engines if e.error is None))
             results, peak = time_case(engines, ids, mask, rounds, threads)
-            print_case(case, mask, results, peak)
+            print_case(case, mask, results, peak, width)
             print(f"  {disturbance}\n", flush=True)
             if (found := speedup(results)) is not None:
                 speedups[case] = found

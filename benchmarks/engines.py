@@ -7,6 +7,7 @@ f32 [B, S, H]; rows are padded on the right. It runs in a process of its own and
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,6 +114,11 @@ def openvino_engine(files: Files, threads: int) -> Run:
 
 
 def ctranslate2_engine(files: Files, threads: int, compute_type: str = "float32") -> Run:
+    from rlxflow.backends.cpu.llvm import host_target
+
+    if host_target().name == "avx512":
+        # by itself it takes AVX2 on AMD, which is slower there in int8
+        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
     import ctranslate2
 
     encoder = ctranslate2.Encoder(
