@@ -9,9 +9,9 @@ A B C, ...), and a turn ends when the threads of its engine rest. A turn is one 
 (where calls are short) and some that are. All get the same ids (of the licence's text), mask and weights.
 
 Printed per case and engine: the median and the interquartile range of all counted calls; the largest
-1 - cosine to torch's f32, of a token's hidden state and of a sentence's mean; useful GFLOP/s (padding counts
-nothing) as a share of the FMA peak measured between the rounds of the same case; the number of counted calls.
-Then how much faster rlxflow is than the fastest f32 peer.
+1 - cosine to torch's f32 (without torch: to the reference backend), of a token's hidden state and of a
+sentence's mean; useful GFLOP/s (padding counts nothing) as a share of the f32 FMA peak measured between the
+rounds of the same case; the number of counted calls. Then the fastest f32 peer against rlxflow.
 """
 
 from __future__ import annotations
