@@ -29,6 +29,10 @@ from rlxflow.flow.state import FlowState as FlowState
 from rlxflow.profile.model import CompileProfile as CompileProfile
 from rlxflow.runtime.load import load as load
 from rlxflow.runtime.model import Model as Model
+from rlxflow.stages.attention import (
+    SelfAttentionSpec as SelfAttentionSpec,
+    SelfAttentionStage as SelfAttentionStage,
+)
 from rlxflow.stages.bert import (
     BertEncoderLayerSpec as BertEncoderLayerSpec,
     BertEncoderLayerStage as BertEncoderLayerStage,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rlxflow.flow.emit import Emit
     from rlxflow.flow.stage import Stage
     from rlxflow.ir.values import Value
+    from rlxflow.stages.attention import SelfAttentionSpec
     from rlxflow.stages.bert import BertEncoderLayerSpec, BertQkvStyle
     from rlxflow.stages.rope import RopeTablesStage
     from rlxflow.weights.plan import WeightSpec
@@ -127,6 +128,11 @@ class StageMethods:
         from rlxflow.stages.stream import LoadStreamStage
 
         return self.stage(LoadStreamStage(stream))
+
+    def self_attention(self, spec: SelfAttentionSpec) -> Self:
+        from rlxflow.stages.attention import SelfAttentionStage
+
+        return self.stage(SelfAttentionStage(spec))
 
     # -- feed-forward and layers ------------------------------------------------------------------
 

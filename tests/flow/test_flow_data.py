@@ -117,7 +117,7 @@ def test_layers_carry_their_paths_and_keys() -> None:
     linears = [n for n in graph.nodes if n.op.name == "matmul_bias_act"]
     paths = {path for n in linears for path in graph.stages[n]}
     assert paths == {f"layers.{i}.decoder_layer.attention" for i in range(3)}
-    assert [s.name for s in graph.states] == [f"layers.{i}.{n}" for i in range(3) for n in "kv"]
+    assert [s.name for s in graph.states] == [f"layers.{i}.self_attn.{n}" for i in range(3) for n in "kv"]
     assert set(graph.params) == set(FakeWeights(decoder(3)).keys())
 
 

@@ -174,7 +174,7 @@ CASES: list[Case] = [
     ("F3-when-returns-nothing", lambda: embedded().when(True, lambda f: None), "RLX-F027",  # type: ignore[arg-type,return-value]
      "when() returned NoneType", "return the flow", ""),
     ("F3-one-prefix-for-all-layers", lambda: decoding().repeat_layers(2, lambda i: layer(0)), "RLX-F007",
-     "cache 'layers.0.k' is written twice", "own name", "layers.1.decoder_layer.attention"),
+     "cache 'layers.0.self_attn.k' is written twice", "own name", "layers.1.decoder_layer.attention"),
     # F4: rope tables
     ("F4-no-tables", lambda: decoding(rope=False).stage(layer()), "RLX-F006", "no rope tables 'rope'",
      ".rope_tables(...) before", "decoder_layer.attention"),
@@ -238,7 +238,7 @@ CASES: list[Case] = [
     ("F7-float-lengths", lambda: embedded().input("past_len", ("B",)).input("new_len", ("B",)).rope_tables(
         RopeTablesStage(4, 1e4)), "RLX-I010", "is i32, wanted f32", "", "rope_tables"),
     ("F7-two-caches-of-one-name", lambda: decoding().stage(layer(0)).stage(layer(0)), "RLX-F007",
-     "'layers.0.k' is written twice", "own name", "decoder_layer_2.attention"),
+     "'layers.0.self_attn.k' is written twice", "own name", "decoder_layer_2.attention"),
     # F8: custom stages
     ("F8-value-of-another-graph", twice(keep), "RLX-F010", "a value of another graph", "between builds", "careless"),
     ("F8-op-on-a-value-of-another-graph", twice(use_kept), "RLX-I012", "belongs to another graph", "between builds",

@@ -1,0 +1,100 @@
+"""Self attention as a stage of its own: projections, rotary positions, attention, output projection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlxflow.flow.emit import Emit
+from rlxflow.ir.values import Value
+from rlxflow.ops.attention import attention, cached_attention
+from rlxflow.ops.blocks import matmul_bias_act
+from rlxflow.ops.norm import rms_norm
+from rlxflow.ops.rope import rope
+from rlxflow.ops.shape import reshape
+from rlxflow.weights.plan import WeightSpec
+
+
+@dataclass(frozen=True)
+class SelfAttentionSpec:
+    """Sizes, switches and keys of one attention: `{prefix}.q_proj|k_proj|v_proj|o_proj.weight|bias`.
+
+    Causal over a key/value cache, as decoders want it; with `mask_input` (an integer input [B, S], non-zero =
+    valid) over the call's own tokens, in both directions. `head_dim` need not be hidden_size / num_heads.
+    `scale` defaults to head_dim^-1/2. `qk_norm_eps` gives each head of q and k an RMSNorm
+    (`{prefix}.q_norm|k_norm.weight`). `window` > 0 limits attention to that many positions. Without
+    `rope_table` there is no rotary embedding.
+    """
+
+    prefix: str
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm_eps: float | None = None
+    window: int = 0
+    scale: float | None = None
+    interleaved_rope: bool = False
+    rope_table: str | None = "rope"
+    mask_input: str | None = None
+
+
+@dataclass(frozen=True)
+class SelfAttentionStage:
+    """o(softmax(scale · q·kᵀ) · v), with q, k, v projected from x and q, k rotated; x: [B, S, H]."""
+
+    spec: SelfAttentionSpec
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        s = self.spec
+        query, key = s.num_heads * s.head_dim, s.num_kv_heads * s.head_dim
+        shapes = {"q": (query, s.hidden_size), "k": (key, s.hidden_size), "v": (key, s.hidden_size)}
+        shapes["o"] = (s.hidden_size, query)
+        specs = []
+        for name, shape in shapes.items():
+            specs.append(WeightSpec(f"{s.prefix}.{name}_proj.weight", shape))
+            if s.out_bias if name == "o" else s.qkv_bias:
+                specs.append(WeightSpec(f"{s.prefix}.{name}_proj.bias", shape[:1]))
+        if s.qk_norm_eps is not None:
+            specs += [WeightSpec(f"{s.prefix}.{name}_norm.weight", (s.head_dim,)) for name in ("q", "k")]
+        return tuple(specs)
+
+    def emit(self, e: Emit, x: Value | None) -> Value:
+        x = e.need(x)
+        s = self.spec
+        if s.num_kv_heads <= 0 or s.num_heads % s.num_kv_heads:
+            message = f"{s.num_kv_heads} key heads do not divide {s.num_heads} query heads"
+            raise e.error("RLX-F022", message, "choose num_kv_heads so that it divides num_heads")
+        q, k = self._rotated(e, x, "q", s.num_heads), self._rotated(e, x, "k", s.num_kv_heads)
+        context = self._attend(e, q, k, self._heads(e, x, "v", s.num_kv_heads))
+        merged = reshape(context, shape=(x.dim(0), x.dim(1), s.num_heads * s.head_dim))
+        return self._linear(e, merged, "o", s.out_bias)
+
+    def _attend(self, e: Emit, q: Value, k: Value, v: Value) -> Value:
+        s = self.spec
+        scale = s.head_dim**-0.5 if s.scale is None else s.scale
+        if s.mask_input is not None:
+            return attention(q, k, v, e.input(s.mask_input), scale=scale, window=s.window)
+        keys = e.append_to_cache(f"{s.prefix}.k", k)
+        values = e.append_to_cache(f"{s.prefix}.v", v)
+        past_len, new_len = e.lengths()
+        return cached_attention(q, keys, values, past_len, new_len, scale=scale, window=s.window)
+
+    def _rotated(self, e: Emit, x: Value, name: str, num_heads: int) -> Value:
+        s = self.spec
+        heads = self._heads(e, x, name, num_heads)
+        if s.qk_norm_eps is not None:
+            heads = rms_norm(heads, e.weight(f"{s.prefix}.{name}_norm.weight"), eps=s.qk_norm_eps)
+        if s.rope_table is None:
+            return heads
+        cos, sin = e.rope_tables(s.rope_table)
+        return rope(heads, cos, sin, interleaved=s.interleaved_rope)
+
+    def _heads(self, e: Emit, x: Value, name: str, num_heads: int) -> Value:
+        y = self._linear(e, x, name, self.spec.qkv_bias)
+        return reshape(y, shape=(x.dim(0), x.dim(1), num_heads, self.spec.head_dim))
+
+    def _linear(self, e: Emit, x: Value, name: str, bias: bool) -> Value:
+        key = f"{self.spec.prefix}.{name}_proj"
+        return matmul_bias_act(x, e.weight(f"{key}.weight"), e.weight(f"{key}.bias") if bias else None)
