@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-import time
 import tracemalloc
 from decimal import Decimal
 
@@ -13,6 +12,7 @@ import gguf
 import gguf_bytes as g
 import numpy as np
 import pytest
+from effort import calls_of
 
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import DTYPES
@@ -276,28 +276,25 @@ def test_G28_every_truncation(path):
 
 def test_G28_every_byte_flipped(path):
     content = damaged_file()
-    slowest, largest = 0.0, 0
+    largest = 0
     tracemalloc.start()
     try:
         for at in range(len(content)):
             for changed in {0x00, 0xFF, content[at] ^ 0x01, content[at] ^ 0x80} - {content[at]}:
                 tracemalloc.reset_peak()
                 before = tracemalloc.get_traced_memory()[0]
-                start = time.perf_counter()
                 survive(path, content[:at] + bytes([changed]) + content[at + 1 :])
-                slowest = max(slowest, time.perf_counter() - start)
                 largest = max(largest, tracemalloc.get_traced_memory()[1] - before)
     finally:
         tracemalloc.stop()
-    print(f"slowest {slowest * 1e3:.1f} ms, largest allocation {largest / 1e3:.0f} kB")
     assert largest < 1_000_000
-    assert slowest < 1.0  # a loop over a claimed length would take far longer; 50 ms on a quiet machine
 
 
-def test_header_time_is_linear(path):
-    for count in (2_000, 20_000):
+def test_header_work_is_linear(path):
+    calls = []
+    for count in (200, 2_000):
         entries = [g.tensor(f"blk.{i}.w", [8], offset=32 * i) for i in range(count)]
         path.write_bytes(g.build(tensors=entries, data=bytes(32 * count)))
-        start = time.perf_counter()
+        calls.append(calls_of(lambda: list(GgufFile(path).keys())))
         assert len(list(GgufFile(path).keys())) == count
-        assert time.perf_counter() - start < count * 0.5e-3  # 0.5 ms per tensor; about 0.01 measured
+    assert calls[1] <= 12 * calls[0]
