@@ -12,12 +12,15 @@ from rlxflow import (
     BertQkvStyle,
     ConfigError,
     Eps,
+    GgufRecipe,
     LayerCount,
     ModelFlow,
     Recipe,
     RecipeConfig,
     Size,
     activation,
+    gguf_bert_config,
+    gguf_bert_names,
 )
 
 
@@ -110,4 +113,5 @@ RECIPE = Recipe(
     prefixes=("", "bert."),
     unused=("embeddings.position_ids", "pooler.*", "cls.*", "bert.embeddings.position_ids", "bert.pooler.*"),
     expected=expected,
+    gguf=GgufRecipe(("bert",), gguf_bert_names(), gguf_bert_config, embeds=True),
 )

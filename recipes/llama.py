@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rlxflow import (
     DecoderConfig,
+    GgufRecipe,
+    GgufValues,
     LlamaDecoderSpec,
     LlamaDecoderStage,
     ModelFlow,
     Recipe,
     decoder_flow,
     decoder_places,
+    gguf_decoder_config,
+    gguf_decoder_names,
 )
 
 
@@ -45,4 +49,19 @@ def expected(config: LlamaConfig) -> dict[str, int]:
     return decoder_places(config, qkv_bias=bias, out_bias=bias, mlp_bias=config.mlp_bias)
 
 
-RECIPE = Recipe("llama", LlamaConfig, flow, unused=("*.rotary_emb.inv_freq",), expected=expected)
+def from_gguf(values: GgufValues) -> dict[str, Any]:
+    """The fields of `LlamaConfig`."""
+    return gguf_decoder_config(values) | {
+        "attention_bias": values.has_tensor("blk.0.attn_q.bias"),
+        "mlp_bias": values.has_tensor("blk.0.ffn_gate.bias"),
+    }
+
+
+RECIPE = Recipe(
+    "llama",
+    LlamaConfig,
+    flow,
+    unused=("*.rotary_emb.inv_freq",),
+    expected=expected,
+    gguf=GgufRecipe(("llama",), gguf_decoder_names(permuted=True), from_gguf),
+)

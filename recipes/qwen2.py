@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 from rlxflow import (
+    GgufRecipe,
     ModelFlow,
     Qwen3DecoderSpec,
     Qwen3DecoderStage,
@@ -13,6 +14,8 @@ from rlxflow import (
     WindowedDecoderConfig,
     decoder_flow,
     decoder_places,
+    gguf_decoder_config,
+    gguf_decoder_names,
 )
 
 
@@ -39,4 +42,11 @@ def expected(config: Qwen2Config) -> dict[str, int]:
     return decoder_places(config, qkv_bias=True)
 
 
-RECIPE = Recipe("qwen2", Qwen2Config, flow, unused=("*.rotary_emb.inv_freq",), expected=expected)
+RECIPE = Recipe(
+    "qwen2",
+    Qwen2Config,
+    flow,
+    unused=("*.rotary_emb.inv_freq",),
+    expected=expected,
+    gguf=GgufRecipe(("qwen2",), gguf_decoder_names(), gguf_decoder_config),
+)

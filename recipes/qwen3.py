@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rlxflow import (
+    GgufRecipe,
+    GgufValues,
     ModelFlow,
     Qwen3DecoderSpec,
     Qwen3DecoderStage,
@@ -14,6 +16,8 @@ from rlxflow import (
     WindowedDecoderConfig,
     decoder_flow,
     decoder_places,
+    gguf_decoder_config,
+    gguf_decoder_names,
 )
 
 
@@ -46,4 +50,16 @@ def expected(config: Qwen3Config) -> dict[str, int]:
     return decoder_places(config, qkv_bias=bias, out_bias=bias, qk_norm=True)
 
 
-RECIPE = Recipe("qwen3", Qwen3Config, flow, unused=("*.rotary_emb.inv_freq",), expected=expected)
+def from_gguf(values: GgufValues) -> dict[str, Any]:
+    """The fields of `Qwen3Config`."""
+    return gguf_decoder_config(values) | {"attention_bias": values.has_tensor("blk.0.attn_q.bias")}
+
+
+RECIPE = Recipe(
+    "qwen3",
+    Qwen3Config,
+    flow,
+    unused=("*.rotary_emb.inv_freq",),
+    expected=expected,
+    gguf=GgufRecipe(("qwen3",), gguf_decoder_names(qk_norm=True), from_gguf),
+)

@@ -72,6 +72,18 @@ from rlxflow.stages.residual import (
 )
 from rlxflow.stages.rope import RopeTablesStage as RopeTablesStage
 from rlxflow.stages.stream import LoadStreamStage as LoadStreamStage, StoreStreamStage as StoreStreamStage
+from rlxflow.weights.gguf_bert import gguf_bert_config as gguf_bert_config, gguf_bert_names as gguf_bert_names
+from rlxflow.weights.gguf_config import (
+    GgufRecipe as GgufRecipe,
+    gguf_head_dim as gguf_head_dim,
+    gguf_sizes as gguf_sizes,
+)
+from rlxflow.weights.gguf_decoder import (
+    gguf_decoder_config as gguf_decoder_config,
+    gguf_decoder_names as gguf_decoder_names,
+)
+from rlxflow.weights.gguf_values import GgufValues as GgufValues
+from rlxflow.weights.names import GgufName as GgufName
 from rlxflow.weights.plan import WeightPlan as WeightPlan, WeightSpec as WeightSpec
 from rlxflow.weights.report import LoadReport as LoadReport
 from rlxflow.weights.source import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from rlxflow.errors import ConfigError, PluginError, nearest, printable
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
+from rlxflow.weights.gguf_config import GgufRecipe
 
 
 @runtime_checkable
@@ -37,7 +38,8 @@ class Recipe:
     """The usual `ModelRecipe`: a config class and a function.
 
     `expected` gives, for a config, how many places each fusion rule should find in the whole graph, by rule
-    name (rules left out: none); reports compare with it, and `fusion.assert_clean` demands it.
+    name (rules left out: none); reports compare with it, and `fusion.assert_clean` demands it. `gguf` says
+    how GGUF files hold such models; without it only Hugging Face directories are read.
     """
 
     model_type: str
@@ -46,6 +48,7 @@ class Recipe:
     prefixes: tuple[str, ...] = ("",)
     unused: tuple[str, ...] = ()
     expected: Callable[[Any], Mapping[str, int]] | None = None
+    gguf: GgufRecipe | None = None
 
     def config(self, raw: Mapping[str, Any], where: str = "config.json") -> RecipeConfig:
         return self.config_class.parse(raw, where)
@@ -93,6 +96,32 @@ def find_recipe(model_type: str) -> ModelRecipe:
         code="RLX-C001",
         hint=nearest(model_type, names) or f"recipes: {', '.join(names)}",
     )
+
+
+def find_gguf_recipe(architecture: str) -> tuple[ModelRecipe, GgufRecipe]:
+    """The recipe for a GGUF file's `general.architecture`, and its part for GGUF.
+
+    The recipe of that name is looked at first, then the built-in ones, then those of other packages, each in
+    alphabetical order. Raises `ConfigError` where none knows the architecture.
+    """
+    known: set[str] = set()
+    for name in _by_likelihood(architecture):
+        recipe = find_recipe(name)
+        part: GgufRecipe | None = getattr(recipe, "gguf", None)
+        if part is not None:
+            if architecture in part.architectures:
+                return recipe, part
+            known |= {*part.architectures}
+    raise ConfigError(
+        f"unknown GGUF architecture {printable(architecture)!r}",
+        code="RLX-C040",
+        hint=nearest(architecture, known) or f"known architectures: {', '.join(sorted(known))}",
+    )
+
+
+def _by_likelihood(architecture: str) -> Iterable[str]:
+    built_in = _built_in()
+    return sorted(recipe_names(), key=lambda name: (name != architecture, name not in built_in, name))
 
 
 def _checked(model_type: str, recipe: object) -> ModelRecipe:

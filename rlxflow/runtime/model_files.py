@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlxflow.errors import ConfigError, UnsupportedFile, printable
+from rlxflow.flow.recipe import ModelRecipe, find_gguf_recipe
 from rlxflow.runtime.embedding_settings import EmbeddingSettings, read_embedding_settings
 from rlxflow.weights.directory import open_directory, open_weights
 from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.gguf import GgufFile
+from rlxflow.weights.gguf_config import GgufRecipe, gguf_config, gguf_pooling
+from rlxflow.weights.gguf_values import gguf_architecture
 from rlxflow.weights.json_file import read_json
-from rlxflow.weights.names import GGUF_NAMES, GgufModel
+from rlxflow.weights.names import GgufModel
 from rlxflow.weights.source import WeightSource
 
 if TYPE_CHECKING:
@@ -134,10 +137,18 @@ class GgufModelFiles:
         self.where = printable(path)
 
     @cached_property
-    def config(self) -> Mapping[str, Any]:
-        from rlxflow.weights.gguf_config import gguf_config
+    def recipe(self) -> tuple[ModelRecipe, GgufRecipe]:
+        """The recipe that knows the file's architecture; raises `ConfigError` (C040) for none."""
+        try:
+            return find_gguf_recipe(gguf_architecture(self.file))
+        except ConfigError as error:
+            error.where = self.where
+            raise
 
-        return gguf_config(self.file)
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        recipe, part = self.recipe
+        return gguf_config(self.file, recipe.model_type, part)
 
     @cached_property
     def source(self) -> WeightSource:
@@ -146,14 +157,13 @@ class GgufModelFiles:
         except ConfigError:  # reported where the config is asked for
             return self.file
         heads = config["num_attention_heads"]
-        names = GGUF_NAMES[config["model_type"]]
-        return GgufModel(self.file, names, heads, config.get("num_key_value_heads", heads))
+        _, part = self.recipe
+        return GgufModel(self.file, part.names, heads, config.get("num_key_value_heads", heads))
 
     @cached_property
     def embedding(self) -> EmbeddingSettings | None:
-        from rlxflow.weights.gguf_config import gguf_pooling
-
-        if self.config["model_type"] != "bert":
+        _, part = self.recipe
+        if not part.embeds:
             return None
         pooling = gguf_pooling(self.file)
         if pooling == "mean":

@@ -7,28 +7,44 @@ llama.cpp's llama-model.cpp; rotary settings come out in the `rope_parameters` s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.errors import printable
 from rlxflow.weights.gguf import GgufFile
-from rlxflow.weights.gguf_rope import rope_parameters
 from rlxflow.weights.gguf_values import CONVERT_AGAIN, MAX_LAYERS, GgufValues
+from rlxflow.weights.names import GgufName
 
 _POOLING = {0: None, 1: "mean", 2: "cls", 3: "last"}
 
 
-def gguf_config(file: GgufFile) -> dict[str, Any]:
-    """The config of the model in `file`, for the architectures llama, qwen2, qwen3 and bert.
+@dataclass(frozen=True)
+class GgufRecipe:
+    """How one kind of model is stored in GGUF files; a recipe's part for reading them.
 
-    `vocab_size` is the number of embedding rows and `tie_word_embeddings` is true where the file has no
-    `output.weight`. A file with `rope_freqs.weight` (llama3 scaling, whose settings GGUF does not keep)
-    gives a longrope with equal factors for all lengths, which computes the same angles.
+    `architectures` are the values of `general.architecture` that mean this kind. `names` has a row for each
+    parameter. `config` gives the fields of the Hugging Face config from the architecture's keys; it must ask
+    for every key that has an effect, for one that nobody asks for stops the load. Model type, vocabulary size
+    and special ids are added to it. `embeds` says that the metadata tell how token vectors make an embedding.
+    """
 
-    Raises `ConfigError` for an unknown architecture, a value that is missing, of the wrong type or out of
-    range, values that contradict each other or the tensors, and keys that are not understood.
+    architectures: tuple[str, ...]
+    names: tuple[GgufName, ...]
+    config: Callable[[GgufValues], dict[str, Any]]
+    embeds: bool = False
+
+
+def gguf_config(file: GgufFile, model_type: str, recipe: GgufRecipe) -> dict[str, Any]:
+    """The config of the model in `file`, which is of this recipe.
+
+    `vocab_size` is the number of embedding rows. Raises `ConfigError` for a value that is missing, of the
+    wrong type or out of range, values that contradict each other or the tensors, and keys that are not
+    understood.
     """
     values = GgufValues(file)
-    config = _bert(values) if values.architecture == "bert" else _decoder(values)
+    config = {"model_type": model_type} | recipe.config(values)
+    _check_permuted(values, recipe, config)
     config |= _vocabulary(values, config["hidden_size"])
     values.check_all_used()
     return config
@@ -43,51 +59,10 @@ def gguf_pooling(file: GgufFile) -> str | None:
     return _POOLING[kind]
 
 
-def _decoder(values: GgufValues) -> dict[str, Any]:
-    """llama, qwen2 and qwen3."""
-    config = _sizes(values)
-    layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
-    kv_heads = values.per_layer("attention.head_count_kv", layers, heads)
-    if kv_heads > heads or heads % kv_heads:
-        message = f"{heads} attention heads do not divide among {kv_heads} key-value heads"
-        values.fail("RLX-C043", message, CONVERT_AGAIN)
-    head_dim = _head_dim(values, config["hidden_size"], heads)
-    config |= {
-        "num_key_value_heads": kv_heads,
-        "head_dim": head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": values.number("attention.layer_norm_rms_epsilon"),
-        "rope_parameters": rope_parameters(values, head_dim, config["max_position_embeddings"]),
-        "tie_word_embeddings": not values.has_tensor("output.weight"),
-    }
-    if values.architecture != "qwen2":  # qwen2 always has biases on q, k and v
-        config["attention_bias"] = values.has_tensor("blk.0.attn_q.bias")
-    if values.architecture == "llama":
-        config["mlp_bias"] = values.has_tensor("blk.0.ffn_gate.bias")
-    _check_causal(values, True)
-    return config
-
-
-def _bert(values: GgufValues) -> dict[str, Any]:
-    config = _sizes(values)
-    heads = config["num_attention_heads"]
-    if values.per_layer("attention.head_count_kv", config["num_hidden_layers"], heads) != heads:
-        values.fail("RLX-C043", "a bert model has as many key-value heads as heads", CONVERT_AGAIN)
-    _head_dim(values, config["hidden_size"], heads)
-    _check_causal(values, False)
-    return config | {
-        # GGUF keeps neither: every BERT that llama.cpp converts has them so.
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "layer_norm_eps": values.number("attention.layer_norm_epsilon"),
-        "type_vocab_size": _rows(values, "token_types.weight", config["hidden_size"]),
-    }
-
-
-def _sizes(values: GgufValues) -> dict[str, Any]:
+def gguf_sizes(values: GgufValues) -> dict[str, Any]:
+    """The sizes that every transformer has."""
     layers = values.integer("block_count", high=MAX_LAYERS)
     return {
-        "model_type": values.architecture,
         "num_hidden_layers": layers,
         "hidden_size": values.integer("embedding_length"),
         "intermediate_size": values.per_layer("feed_forward_length", layers),
@@ -96,7 +71,8 @@ def _sizes(values: GgufValues) -> dict[str, Any]:
     }
 
 
-def _head_dim(values: GgufValues, hidden_size: int, heads: int) -> int:
+def gguf_head_dim(values: GgufValues, hidden_size: int, heads: int) -> int:
+    """The size of a head: `attention.key_length`, or `hidden_size` / `heads`."""
     if not values.has("attention.key_length") and hidden_size % heads:
         message = f"{values.name('embedding_length')} {hidden_size} does not divide into {heads} heads"
         values.fail("RLX-C043", message, CONVERT_AGAIN)
@@ -105,20 +81,28 @@ def _head_dim(values: GgufValues, hidden_size: int, heads: int) -> int:
     if value_dim != head_dim:
         message = f"keys have {head_dim} elements per head and values {value_dim}"
         values.fail("RLX-C044", message, "only models where they are equal are supported")
-    if values.architecture == "bert" and head_dim * heads != hidden_size:
-        values.fail("RLX-C043", f"{heads} heads of {head_dim} are not {hidden_size} wide", CONVERT_AGAIN)
     return head_dim
 
 
-def _check_causal(values: GgufValues, expected: bool) -> None:
+def check_causal(values: GgufValues, expected: bool) -> None:
+    """Raise `ConfigError` unless `attention.causal`, where it is given, is as expected."""
     if values.boolean("attention.causal", expected) is not expected:
         message = f"{values.name('attention.causal')} is not {str(expected).lower()}"
         values.fail("RLX-C044", message, "this variant of the architecture is not supported")
 
 
+def _check_permuted(values: GgufValues, recipe: GgufRecipe, config: dict[str, Any]) -> None:
+    # The converter permutes whole heads: with fewer rotary channels than that, the rows that llama.cpp
+    # rotates are not the ones HF rotates. llama.cpp refuses such files too.
+    partial = "partial_rotary_factor" in config.get("rope_parameters", {})
+    if partial and any(row.heads for row in recipe.names):
+        message = f"{values.name('rope.dimension_count')} is {values.integer('rope.dimension_count')}"
+        values.fail("RLX-C043", f"{message}, a head has {config['head_dim']} elements", CONVERT_AGAIN)
+
+
 def _vocabulary(values: GgufValues, hidden_size: int) -> dict[str, Any]:
     """Vocabulary size and special ids, checked against the embedding."""
-    rows = _rows(values, "token_embd.weight", hidden_size)
+    rows = embedding_rows(values, "token_embd.weight", hidden_size)
     metadata = values.file.metadata
     tokens = metadata.get("tokenizer.ggml.tokens")
     claims = {values.name("vocab_size"): metadata.get(f"{values.architecture}.vocab_size", rows)}
@@ -142,8 +126,8 @@ def _vocabulary(values: GgufValues, hidden_size: int) -> dict[str, Any]:
     return config
 
 
-def _rows(values: GgufValues, name: str, width: int) -> int:
-    """The rows of an embedding table `[rows, width]`."""
+def embedding_rows(values: GgufValues, name: str, width: int) -> int:
+    """The rows of an embedding table `[rows, width]`; `ConfigError` where there is none of that width."""
     if not values.has_tensor(name):
         values.fail(
             "RLX-C041", f"the GGUF file has no tensor {name!r}", "it is not a whole model; fetch it again"

@@ -56,9 +56,7 @@ def _kind(values: GgufValues) -> tuple[str, float]:
 
 
 def _partial(values: GgufValues, rotary_dim: int, head_dim: int) -> float:
-    # The converter permutes whole heads of a llama model: with fewer rotary dims than that, the rows that
-    # llama.cpp rotates are not the ones HF rotates. llama.cpp refuses such files too.
-    if values.architecture == "llama" or rotary_dim > head_dim or rotary_dim % 2:
+    if rotary_dim > head_dim or rotary_dim % 2:
         message = f"{values.name('rope.dimension_count')} is {rotary_dim}, a head has {head_dim} elements"
         values.fail("RLX-C043", message, CONVERT_AGAIN)
     return rotary_dim / head_dim

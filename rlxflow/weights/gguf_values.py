@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NoReturn
 
-from rlxflow.errors import ConfigError, nearest, printable
+from rlxflow.errors import ConfigError, printable
 from rlxflow.weights.gguf import GgufFile
-from rlxflow.weights.names import GGUF_NAMES
 
 CONVERT_AGAIN = "the file was converted wrongly; convert the model again"
 MAX_LAYERS = 100_000
@@ -35,12 +34,22 @@ _NEUTRAL: dict[str, Any] = {
 }
 
 
+def gguf_architecture(file: GgufFile) -> str:
+    """`general.architecture`, by which the recipe of a GGUF file is found; `ConfigError` without one."""
+    value = file.metadata.get("general.architecture")
+    if isinstance(value, str):
+        return value
+    kind = "is not a string" if value is not None else "is missing"
+    message = f"general.architecture {kind} in the GGUF metadata"
+    raise ConfigError(message, code="RLX-C040", where=printable(file.path), hint=CONVERT_AGAIN)
+
+
 class GgufValues:
     """Typed access to the `<architecture>.` keys, remembering which have been used."""
 
     def __init__(self, file: GgufFile) -> None:
         self.file = file
-        self.architecture = self._find_architecture()
+        self.architecture = gguf_architecture(file)
         prefix = self.architecture + "."
         self._values = {k.removeprefix(prefix): v for k, v in file.metadata.items() if k.startswith(prefix)}
         self._used: set[str] = set()
@@ -126,13 +135,3 @@ class GgufValues:
         self.fail(
             "RLX-C042", f"{self.name(key)} is {printable(repr(value), 60)}, not {wanted}", CONVERT_AGAIN
         )
-
-    def _find_architecture(self) -> str:
-        value = self.file.metadata.get("general.architecture")
-        if not isinstance(value, str):
-            kind = "is not a string" if value is not None else "is missing"
-            self.fail("RLX-C040", f"general.architecture {kind} in the GGUF metadata", CONVERT_AGAIN)
-        if value not in GGUF_NAMES:
-            hint = nearest(value, GGUF_NAMES) or f"known architectures: {', '.join(GGUF_NAMES)}"
-            self.fail("RLX-C040", f"unknown GGUF architecture {printable(value)!r}", hint)
-        return value

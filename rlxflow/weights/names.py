@@ -1,7 +1,7 @@
 """Hugging Face parameter names against GGUF tensor names, and GGUF weights seen through HF names.
 
-The tables are data: one row per parameter, `{i}` stands for the layer. They say what llama.cpp's converter
-(`convert_hf_to_gguf.py`) does, read backwards.
+A table is data: one row per parameter, `{i}` stands for the layer. It says what llama.cpp's converter
+(`convert_hf_to_gguf.py`) does, read backwards. Each recipe gives its own (`GgufRecipe.names`).
 """
 
 from __future__ import annotations
@@ -10,56 +10,57 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal, TypeAlias
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import CorruptFile, ShapeMismatch, UnsupportedFile, printable
 from rlxflow.weights.gguf import GgufFile, check_read
 from rlxflow.weights.source import TensorInfo, missing
 
+ROPE_FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+
+Heads: TypeAlias = Literal["", "q", "kv"]
+
 
 @dataclass(frozen=True, slots=True)
 class GgufName:
-    """One parameter: its HF name, its GGUF name, and whose heads its rows are permuted by.
+    """One parameter: its HF name, its GGUF name, and what the converter does to its numbers.
 
-    `heads` is "q" or "kv" where the converter interleaves the two halves of each head's rows (its rotary
-    embedding pairs neighbours, HF's pairs halves), and "" where it leaves the data alone.
+    `heads` is "q" or "kv" where it interleaves the two halves of each head's rows (its rotary embedding
+    pairs neighbours, HF's pairs halves), and "" where it leaves the rows alone. `added` is what it adds to
+    every element (Gemma's norms are stored as 1 + w).
     """
 
     hf: str
     gguf: str
-    heads: str = ""
+    heads: Heads = ""
+    added: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class GgufNames:
-    """The parameters of one architecture."""
-
-    rows: tuple[GgufName, ...]
-
-    def to_hf(self, name: str) -> GgufName | None:
-        """The row for a GGUF tensor name, its `{i}` filled in; None where there is none."""
-        for row in self.rows:
-            found = _pattern(row.gguf).fullmatch(name)
-            if found:
-                layer = found[1] if found.re.groups else ""
-                return GgufName(row.hf.replace("{i}", layer), name, row.heads)
-        return None
+def hf_row(rows: Iterable[GgufName], name: str) -> GgufName | None:
+    """The row for a GGUF tensor name, its `{i}` filled in; None where there is none."""
+    for row in rows:
+        found = _pattern(row.gguf).fullmatch(name)
+        if found:
+            layer = found[1] if found.re.groups else ""
+            return replace(row, hf=row.hf.replace("{i}", layer), gguf=name)
+    return None
 
 
 class GgufModel:
     """A GGUF file as a `WeightSource` under HF names and in HF layout.
 
     Rows that the converter permuted come back in HF order; a row of a packed type is whole bytes, so this
-    is exact for packed types too. A tensor that has no HF name is listed under its GGUF name, so that a
-    load report can call it unexpected; the rotary factors, which `gguf_config` reads, are left out. A tied
-    output head is simply not there.
+    is exact for packed types too. What it added is taken off again. A tensor that has no HF name is listed
+    under its GGUF name, so that a load report can call it unexpected; the rotary factors, which `gguf_config`
+    reads, are left out. A tied output head is simply not there.
 
     Raises `CorruptFile` (W045) where two tensors have one HF name. `info` and `read` raise `MissingTensor`
-    for an unknown key, `UnsupportedFile` for a type that cannot be read, `ShapeMismatch` where rows do not
-    divide into heads.
+    for an unknown key, `UnsupportedFile` for a type that cannot be read or changed back,
+    `ShapeMismatch` where rows do not divide into heads.
     """
 
-    def __init__(self, file: GgufFile, names: GgufNames, num_heads: int, num_kv_heads: int) -> None:
+    def __init__(self, file: GgufFile, names: Iterable[GgufName], num_heads: int, num_kv_heads: int) -> None:
         self.file = file
         self.path = file.path
         self._heads = {"q": num_heads, "kv": num_kv_heads}
@@ -67,7 +68,7 @@ class GgufModel:
         stored = file.keys()
         for name in stored:
             if name not in ROPE_FACTOR_TENSORS:
-                row = names.to_hf(name) or GgufName(name, name)
+                row = hf_row(names, name) or GgufName(name, name)
                 if row.hf in self._rows:
                     raise _named_twice(row, file)
                 self._rows[row.hf] = row
@@ -81,12 +82,16 @@ class GgufModel:
         check_read(info)
         if row.heads:
             _check_heads(info, self._heads[row.heads])
+        if row.added and info.dtype.packed:
+            raise _packed_sum(info)
         return replace(info, key=key)
 
     def read(self, key: str) -> Array:
         self.info(key)
         row = self._row(key)
         data = self.file.read(row.gguf)
+        if row.added:
+            data = data - data.dtype.type(row.added)
         return unpermute_rows(data, self._heads[row.heads]) if row.heads else data
 
     def _row(self, key: str) -> GgufName:
@@ -101,6 +106,15 @@ def _named_twice(row: GgufName, file: GgufFile) -> CorruptFile:
         code="RLX-W045",
         where=file.info(row.gguf).where,
         hint="convert the model again; a GGUF file has GGUF names only",
+    )
+
+
+def _packed_sum(info: TensorInfo) -> UnsupportedFile:
+    return UnsupportedFile(
+        f"tensor {printable(info.key)!r} is {info.dtype}: no number can be taken off its elements",
+        code="RLX-W048",
+        where=info.where,
+        hint="keep norms in F32 when quantising",
     )
 
 
@@ -133,69 +147,3 @@ def _check_heads(info: TensorInfo, num_heads: int) -> None:
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.escape(template).replace(r"\{i\}", "(0|[1-9][0-9]{0,5})"))
-
-
-ROPE_FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
-
-_HF, _GGUF = "model.layers.{i}", "blk.{i}"
-
-
-def _decoder(*, permuted: bool) -> tuple[GgufName, ...]:
-    """llama and its relatives: pre-norm, gated FFN, biases where the file has them."""
-    q, kv = ("q", "kv") if permuted else ("", "")
-    linear = [
-        ("self_attn.q_proj", "attn_q", q),
-        ("self_attn.k_proj", "attn_k", kv),
-        ("self_attn.v_proj", "attn_v", ""),
-        ("self_attn.o_proj", "attn_output", ""),
-        ("mlp.gate_proj", "ffn_gate", ""),
-        ("mlp.up_proj", "ffn_up", ""),
-        ("mlp.down_proj", "ffn_down", ""),
-    ]
-    return (
-        GgufName("model.embed_tokens.weight", "token_embd.weight"),
-        GgufName("model.norm.weight", "output_norm.weight"),
-        GgufName("lm_head.weight", "output.weight"),
-        GgufName(f"{_HF}.input_layernorm.weight", f"{_GGUF}.attn_norm.weight"),
-        GgufName(f"{_HF}.post_attention_layernorm.weight", f"{_GGUF}.ffn_norm.weight"),
-        *(
-            GgufName(f"{_HF}.{hf}.{part}", f"{_GGUF}.{gguf}.{part}", heads)
-            for hf, gguf, heads in linear
-            for part in ("weight", "bias")
-        ),
-    )
-
-
-_QK_NORM = (
-    GgufName(f"{_HF}.self_attn.q_norm.weight", f"{_GGUF}.attn_q_norm.weight"),
-    GgufName(f"{_HF}.self_attn.k_norm.weight", f"{_GGUF}.attn_k_norm.weight"),
-)
-
-_BERT = (
-    GgufName("embeddings.word_embeddings.weight", "token_embd.weight"),
-    GgufName("embeddings.position_embeddings.weight", "position_embd.weight"),
-    GgufName("embeddings.token_type_embeddings.weight", "token_types.weight"),
-    *(
-        GgufName(f"{hf}.{part}", f"{gguf}.{part}")
-        for hf, gguf in [
-            ("embeddings.LayerNorm", "token_embd_norm"),
-            ("encoder.layer.{i}.attention.self.query", "blk.{i}.attn_q"),
-            ("encoder.layer.{i}.attention.self.key", "blk.{i}.attn_k"),
-            ("encoder.layer.{i}.attention.self.value", "blk.{i}.attn_v"),
-            ("encoder.layer.{i}.attention.output.dense", "blk.{i}.attn_output"),
-            ("encoder.layer.{i}.attention.output.LayerNorm", "blk.{i}.attn_output_norm"),
-            ("encoder.layer.{i}.intermediate.dense", "blk.{i}.ffn_up"),
-            ("encoder.layer.{i}.output.dense", "blk.{i}.ffn_down"),
-            ("encoder.layer.{i}.output.LayerNorm", "blk.{i}.layer_output_norm"),
-        ]
-        for part in ("weight", "bias")
-    ),
-)
-
-# By `general.architecture`. Mistral, SmolLM and others of llama's shape are written as "llama".
-GGUF_NAMES: dict[str, GgufNames] = {
-    "llama": GgufNames(_decoder(permuted=True)),
-    "qwen2": GgufNames(_decoder(permuted=False)),
-    "qwen3": GgufNames(_decoder(permuted=False) + _QK_NORM),
-    "bert": GgufNames(_BERT),
-}

@@ -11,6 +11,7 @@ import pytest
 import rlxflow
 from rlxflow import ModelFlow, Recipe
 from rlxflow.errors import ConfigError, PluginError
+from rlxflow.flow.recipe import find_gguf_recipe
 
 # As published; the parameter counts are those of the models' cards and safetensors headers.
 LLAMA_32_1B = {
@@ -220,6 +221,22 @@ def test_a_recipe_of_another_package(install: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         rlxflow.find_recipe("tinny")
     assert "did you mean 'tiny'?" in caught.value.hint
+
+
+def test_a_recipe_of_another_package_for_gguf(install: Any) -> None:
+    def of(*architectures: str) -> Recipe:
+        gguf = rlxflow.GgufRecipe(architectures, (), lambda values: {})
+        return Recipe("theirs", rlxflow.RecipeConfig, lambda config: ModelFlow("tiny"), gguf=gguf)
+
+    theirs, same_name, late = of("mamba", "llama"), of("rwkv"), of("rwkv", "zamba")
+    install(Point("aaa", "p:A", theirs), Point("rwkv", "p:B", same_name), Point("zzz", "p:C", late))
+    assert find_gguf_recipe("mamba") == (theirs, theirs.gguf)
+    assert find_gguf_recipe("llama")[0] is rlxflow.find_recipe("llama")  # the built-in one goes first
+    assert find_gguf_recipe("rwkv")[0] is same_name
+    assert find_gguf_recipe("zamba")[0] is late
+    with pytest.raises(ConfigError) as caught:
+        find_gguf_recipe("mambo")
+    assert caught.value.code == "RLX-C040" and "did you mean 'mamba'?" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from effort import calls_of
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import DTYPES
 from rlxflow.errors import RlxError, WeightsError
+from rlxflow.runtime.model_files import GgufModelFiles
 from rlxflow.weights.gguf import GgufFile
-from rlxflow.weights.gguf_config import gguf_config
 from rlxflow.weights.source import WeightSource
 
 TYPES = {t.name.lower(): t for t in gguf.GGMLQuantizationType}
@@ -259,7 +259,7 @@ def survive(path, content: bytes) -> bool:
         file = GgufFile(path)
         for name in list(file.keys()):
             file.read(name)
-        gguf_config(file)
+        _ = GgufModelFiles(path).config
     except RlxError as error:
         assert error.hint and error.where and "\n" not in error.message
         # The config of this file is never whole; what counts is that its tensors were read.

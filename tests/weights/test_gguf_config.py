@@ -6,14 +6,15 @@ import gguf_bytes as g
 import pytest
 
 from rlxflow.errors import ConfigError
+from rlxflow.runtime.model_files import GgufModelFiles
 from rlxflow.weights.gguf import GgufFile
-from rlxflow.weights.gguf_config import gguf_config, gguf_pooling
+from rlxflow.weights.gguf_config import gguf_pooling
 
 AGAIN, TWO_MODELS = "convert the model again", "two models"
 
 
 def config_of(tmp_path, content: bytes) -> dict:
-    return gguf_config(GgufFile(g.write(tmp_path, content)))
+    return GgufModelFiles(g.write(tmp_path, content)).config
 
 
 def test_llama(tmp_path):
@@ -128,7 +129,7 @@ YARN = {
 
 def refuse(path, code: str, hint: str, message: str = "") -> None:
     with pytest.raises(ConfigError) as caught:
-        gguf_config(GgufFile(path))
+        _ = GgufModelFiles(path).config
     problem = caught.value
     assert problem.code == f"RLX-{code}" and hint in problem.hint and message in problem.message
     assert problem.where == str(path) and "\n" not in problem.message

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from gguf.constants import MODEL_ARCH, MODEL_TENSORS, TENSOR_NAMES
 
+from rlxflow import find_recipe, recipe_names
 from rlxflow.dequantize import dequantize
 from rlxflow.errors import CorruptFile, MissingTensor, RlxError, ShapeMismatch, UnsupportedFile
 from rlxflow.weights.gguf import GgufFile
-from rlxflow.weights.names import GGUF_NAMES, GgufModel, unpermute_rows
+from rlxflow.weights.names import GgufModel, GgufName, hf_row, unpermute_rows
 from rlxflow.weights.source import WeightSource
 
+GGUF_NAMES = {name: part.names for name in recipe_names() if (part := find_recipe(name).gguf)}
 ARCHITECTURES = list(GGUF_NAMES)
 # gguf-py lists these for the architectures too; they belong to mixtures of experts, classifiers, fused
 # QKV relatives, or are rotary tables.
@@ -28,19 +30,19 @@ NOT_MAPPED = {
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_rows_agree_with_gguf_py(architecture):
     table = gguf.get_tensor_name_map(MODEL_ARCH[architecture.upper()], 12)
-    rows = GGUF_NAMES[architecture].rows
+    rows = GGUF_NAMES[architecture]
     assert len({row.hf for row in rows}) == len({row.gguf for row in rows}) == len(rows)
     for row in rows:
         for layer in ("0", "11"):
             hf, gguf_name = row.hf.replace("{i}", layer), row.gguf.replace("{i}", layer)
             assert table.get_name(hf, try_suffixes=(".weight", ".bias")) == gguf_name
-            found = GGUF_NAMES[architecture].to_hf(gguf_name)
+            found = hf_row(GGUF_NAMES[architecture], gguf_name)
             assert (found.hf, found.gguf, found.heads) == (hf, gguf_name, row.heads)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_tensor_of_the_architecture_is_forgotten(architecture):
-    known = {row.gguf.rpartition(".")[0].replace("blk.{i}.", "") for row in GGUF_NAMES[architecture].rows}
+    known = {row.gguf.rpartition(".")[0].replace("blk.{i}.", "") for row in GGUF_NAMES[architecture]}
     listed = {
         TENSOR_NAMES[t].replace("blk.{bid}.", "") for t in MODEL_TENSORS[MODEL_ARCH[architecture.upper()]]
     }
@@ -53,7 +55,7 @@ def test_no_tensor_of_the_architecture_is_forgotten(architecture):
                                   "blk.٣.attn_q.weight", "blk.0.attn_q.weight\n", "xblk.0.attn_q.weight",
                                   "blk.0.attn_q", "blk.9999999.attn_q.weight"])  # fmt: skip
 def test_names_that_are_not_in_the_table(name):
-    assert GGUF_NAMES["llama"].to_hf(name) is None
+    assert hf_row(GGUF_NAMES["llama"], name) is None
 
 
 def permuted_by_index(rows: np.ndarray, num_heads: int) -> np.ndarray:
@@ -161,6 +163,20 @@ def test_packed_vector_cannot_be_permuted(tmp_path):
     model = view(tmp_path, [g.tensor("blk.0.attn_q.bias", [32], g.TYPE_Q4_0)])
     with pytest.raises(UnsupportedFile) as caught:
         model.info("model.layers.0.self_attn.q_proj.bias")
+    assert caught.value.code == "RLX-W048" and "F32" in caught.value.hint
+
+
+def test_what_the_converter_added_is_taken_off(tmp_path):
+    rows = (GgufName("norm.weight", "output_norm.weight", added=1.0),)
+    values = np.array([1.0, 0.25, -3.0, 1.0], np.float32)
+    entries = [g.tensor("output_norm.weight", [4]), g.tensor("blk.0.ffn_norm.weight", [32], g.TYPE_Q4_0, 32)]
+    content = g.build(tensors=entries, data=values.tobytes() + bytes(16 + 18))
+    file = GgufFile(g.write(tmp_path, content))
+    model = GgufModel(file, rows, num_heads=4, num_kv_heads=2)
+    assert model.read("norm.weight").tolist() == [0.0, -0.75, -4.0, 0.0]
+    packed = (GgufName("norm.weight", "blk.0.ffn_norm.weight", added=1.0),)
+    with pytest.raises(UnsupportedFile) as caught:
+        GgufModel(file, packed, num_heads=4, num_kv_heads=2).read("norm.weight")
     assert caught.value.code == "RLX-W048" and "F32" in caught.value.hint
 
 

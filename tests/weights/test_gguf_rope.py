@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from rlxflow.errors import ConfigError
-from rlxflow.weights.gguf import GgufFile
-from rlxflow.weights.gguf_config import gguf_config
+from rlxflow.runtime.model_files import GgufModelFiles
 
 YARN = {
     "rope__scaling__type": "yarn",
@@ -50,7 +49,7 @@ ROPE = {
 @pytest.mark.parametrize("name", ROPE)
 def test_rope(tmp_path, name):
     changes, expected = ROPE[name]
-    config = gguf_config(GgufFile(g.write(tmp_path, g.llama(**changes))))
+    config = GgufModelFiles(g.write(tmp_path, g.llama(**changes))).config
     assert config["rope_parameters"] == {"rope_theta": 10000.0} | expected
 
 
@@ -89,7 +88,7 @@ def write_with_factors(path, tensors: dict[str, np.ndarray], **changes) -> None:
 def test_llama3_scaling_from_rope_freqs(tmp_path):
     divisors = llama3_divisors(64, 500000.0, 8.0, 1.0, 4.0, 8192)
     write_with_factors(tmp_path / "m.gguf", {"rope_freqs.weight": divisors})
-    rope = gguf_config(GgufFile(tmp_path / "m.gguf"))["rope_parameters"]
+    rope = GgufModelFiles(tmp_path / "m.gguf").config["rope_parameters"]
     assert rope["rope_type"] == "longrope" and rope["attention_factor"] == 1.0
     assert rope["long_factor"] == rope["short_factor"]
     assert np.array_equal(np.array(rope["short_factor"], np.float32), divisors)
@@ -105,7 +104,7 @@ def test_longrope_factors(tmp_path):
         rope__scaling__original_context_length=16,
         rope__scaling__attn_factor=1.25,
     )
-    rope = gguf_config(GgufFile(tmp_path / "m.gguf"))["rope_parameters"]
+    rope = GgufModelFiles(tmp_path / "m.gguf").config["rope_parameters"]
     assert np.array_equal(np.array(rope.pop("long_factor"), np.float32), long)
     assert np.array_equal(np.array(rope.pop("short_factor"), np.float32), short)
     assert rope == {"rope_type": "longrope", "rope_theta": 500000.0, "original_max_position_embeddings": 16,
@@ -128,5 +127,5 @@ def test_bad_rope_factors(tmp_path, name):
     tensors, changes, code, hint = BAD_FACTORS[name]
     write_with_factors(tmp_path / "m.gguf", tensors, **changes)
     with pytest.raises(ConfigError) as caught:
-        gguf_config(GgufFile(tmp_path / "m.gguf"))
+        _ = GgufModelFiles(tmp_path / "m.gguf").config
     assert caught.value.code == f"RLX-{code}" and hint in caught.value.hint

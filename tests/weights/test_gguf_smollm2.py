@@ -9,10 +9,11 @@ import gguf
 import numpy as np
 import pytest
 
+from rlxflow import find_recipe
 from rlxflow.dequantize import dequantize
+from rlxflow.runtime.model_files import GgufModelFiles
 from rlxflow.weights.gguf import GgufFile
-from rlxflow.weights.gguf_config import gguf_config
-from rlxflow.weights.names import GGUF_NAMES, GgufModel
+from rlxflow.weights.names import GgufModel
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def reader(path) -> gguf.GGUFReader:
 
 
 def test_config(path):
-    config = gguf_config(GgufFile(path))
+    config = GgufModelFiles(path).config
     # As in the config.json of HuggingFaceTB/SmolLM2-135M-Instruct.
     expected = {
         "model_type": "llama",
@@ -65,7 +66,7 @@ def test_every_tensor_has_the_bytes_that_gguf_py_sees(path, reader):
 
 
 def test_every_tensor_has_an_hf_name(path):
-    model = GgufModel(GgufFile(path), GGUF_NAMES["llama"], num_heads=9, num_kv_heads=3)
+    model = GgufModel(GgufFile(path), find_recipe("llama").gguf.names, num_heads=9, num_kv_heads=3)
     keys = set(model.keys())
     assert len(keys) == 2 + 9 * 30
     assert all(key.startswith("model.") for key in keys) and "lm_head.weight" not in keys
@@ -78,7 +79,7 @@ def test_every_tensor_has_an_hf_name(path):
     ("blk.29.attn_k.weight", "model.layers.29.self_attn.k_proj.weight", 3),
 ])  # fmt: skip
 def test_values(path, reader, name, hf, heads):
-    model = GgufModel(GgufFile(path), GGUF_NAMES["llama"], num_heads=9, num_kv_heads=3)
+    model = GgufModel(GgufFile(path), find_recipe("llama").gguf.names, num_heads=9, num_kv_heads=3)
     tensor = next(t for t in reader.tensors if t.name == name)
     expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     if heads:
