@@ -132,6 +132,8 @@ class _Search:
         reason = self._banned.get((rule, match.anchor))
         if reason is None and rule.allow is not None:
             reason = rule.allow(match, self.facts)
+        if reason is None:
+            reason = self.facts.beyond(rule)
         if reason:
             refusal = Refusal(self.snapshot.graph.where(match.anchor), reason)
             self.refusals[rule].setdefault(match.anchor, refusal)

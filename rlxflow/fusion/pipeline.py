@@ -73,16 +73,25 @@ class TokenRange:
 
 def token_ranges(profile: CompileProfile) -> tuple[TokenRange, ...]:
     """The plans that a profile makes: its thresholds cut 1, 2, … where rules change their mind."""
-    limit = profile.fusion.attention_threshold
-    if limit == 0 or profile.fusion.skip:
+    if profile.fusion.skip:
         return (TokenRange(1, None),)
-    return TokenRange(1, limit + 1), TokenRange(limit + 1, None)
+    limits = {profile.fusion.attention_threshold, *profile.passes.max_tokens.limits().values()}
+    starts = [1, *(limit + 1 for limit in sorted(limits) if limit > 0)]
+    return tuple(TokenRange(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True))
 
 
 def facts_for(profile: CompileProfile, tokens: int | None) -> Facts:
     """What rules may know of a plan for so many tokens (None: any number)."""
-    key = "fusion.attention_threshold"
-    return Facts(tokens, profile.fusion.attention_threshold, f"{key}, {profile.origin(key)}")
+
+    def told(key: str) -> str:
+        return f"{key}, {profile.origin(key)}"
+
+    single = {
+        rule: (limit, told(f"passes.max_tokens.{rule}"))
+        for rule, limit in profile.passes.max_tokens.limits().items()
+    }
+    threshold = profile.fusion.attention_threshold
+    return Facts(tokens, threshold, told("fusion.attention_threshold"), single)
 
 
 @uncollected()
@@ -170,7 +179,7 @@ def _off(profile: CompileProfile, key: str, wanted: bool = True) -> str:
 
 
 def _rule_off(profile: CompileProfile, name: str) -> str:
-    """Where a rule is switched off; rules that profiles do not name are on."""
+    """Where a rule is switched off; rules that a profile does not name are on."""
     if profile.fusion.skip:
         return f"fusion.skip, {profile.origin('fusion.skip')}"
     key = f"passes.rules.{name}"

@@ -83,6 +83,7 @@ class FusionReport:
                 "value": self.facts.attention_threshold,
                 "origin": self.facts.limit_origin,
             },
+            "max_tokens": {rule: limit for rule, (limit, _) in self.facts.limits.items()},
             "clean": self.clean,
             "rules": [rule.as_dict() for rule in self.rules],
             "passes": [asdict(p) for p in self.passes],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,14 +15,25 @@ from rlxflow.ir.values import Node, Value
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known when a plan is made: tokens = batch · seq (None = any number), and the small-input limit.
+    """What is known when a plan is made: tokens = batch · seq (None = any number), and the limits of rules.
 
-    `limit_origin` says where the limit comes from, for messages.
+    `attention_threshold` is the limit of rules for small inputs; `limits` holds those of single rules, by
+    name. Each comes with its origin, for messages.
     """
 
     tokens: int | None = None
     attention_threshold: int = 64
     limit_origin: str = "default"
+    limits: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+    def beyond(self, rule: Rule) -> str | None:
+        """Why the rule does not apply to so many tokens, or None."""
+        if rule.name not in self.limits and not rule.small_input:
+            return None
+        limit, origin = self.limits.get(rule.name, (self.attention_threshold, self.limit_origin))
+        if self.tokens is None:
+            return f"batch·seq is not known; the limit is {limit} ({origin})"
+        return f"batch·seq = {self.tokens} > {limit} ({origin})" if self.tokens > limit else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +64,7 @@ class Rule:
     The pattern is `op.decompose`, read backwards; single use, wiring and attributes need no word here.
 
     - `also`: further ops of the same rule;
+    - `small_input`: it pays only for few tokens, and `fusion.attention_threshold` is its limit;
     - `allow`: the reason why a match should not be taken under the facts of a plan, or None; an empty reason
       leaves it silently to another rule;
     - `spellings`: other functions with the meaning of `op`, for graphs written differently;
@@ -64,6 +76,7 @@ class Rule:
     name: str
     op: Op[..., Any]
     also: tuple[Op[..., Any], ...] = ()
+    small_input: bool = False
     allow: Callable[[Match, Facts], str | None] | None = None
     spellings: tuple[Callable[..., Any], ...] = ()
     together: tuple[tuple[str, ...], ...] = ()
@@ -88,12 +101,3 @@ class Rule:
         """The pattern of `op` that has these operands."""
         present = [v is not None for v in operands]
         return next(p for p in self.patterns if p.op is op and present == [s is not None for s in p.operands])
-
-
-def small_input(match: Match, facts: Facts) -> str | None:
-    """The condition of the fusions that pay only for few tokens."""
-    if facts.tokens is None:
-        return f"batch·seq is not known; the limit is {facts.attention_threshold} ({facts.limit_origin})"
-    if facts.tokens > facts.attention_threshold:
-        return f"batch·seq = {facts.tokens} > {facts.attention_threshold} ({facts.limit_origin})"
-    return None

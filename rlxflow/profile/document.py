@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlxflow.errors import ProfileError, printable
-from rlxflow.profile.keys import HEADER_KEYS, keys, sections, unknown_key
+from rlxflow.profile.keys import HEADER_KEYS, find_key, sections, unknown_key
 from rlxflow.profile.locate import KeyPath, key_positions
 from rlxflow.profile.origins import Origin, OriginKind, Setting, Settings
 from rlxflow.profile.presets import SUFFIX, preset_text
@@ -87,7 +87,7 @@ class Document:
             key = ".".join(path)
             if key in HEADER_KEYS:
                 continue
-            if "." not in name and key in keys():
+            if "." not in name and find_key(key) is not None:
                 settings[key] = Setting(value, Origin(kind, self.place(*path)))
             elif "." not in name and key in sections():
                 if isinstance(value, dict):

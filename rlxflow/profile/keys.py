@@ -12,7 +12,8 @@ from typing import Any
 from rlxflow.errors import printable
 from rlxflow.profile.model import CompileProfile
 from rlxflow.profile.problems import Problem
-from rlxflow.profile.sections import Section
+from rlxflow.profile.rule_names import registered_rules
+from rlxflow.profile.sections import TOKEN_LIMITS, RuleProfile, RuleSection, Section
 
 HEADER_KEYS = ("version", "extends")  # of the file, not of the profile
 
@@ -45,6 +46,19 @@ class Key:
 def keys() -> dict[str, Key]:
     """Every key by dotted name, in the order of the documentation."""
     return {key.name: key for key in _keys_of(CompileProfile)}
+
+
+def find_key(name: str) -> Key | None:
+    """The key of that dotted name: a documented one, or one of a rule section that names a fusion rule."""
+    if name in keys():
+        return keys()[name]
+    section, _, rule = name.rpartition(".")
+    kind = sections().get(section)
+    if kind is None or not issubclass(kind, RuleSection) or rule not in registered_rules():
+        return None
+    if issubclass(kind, RuleProfile):
+        return Key(name, bool, True, None, "A rule of an installed package.")
+    return Key(name, int, None, TOKEN_LIMITS, "Largest batch·seq at which the rule applies.")
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rlxflow.errors import ProfileError, printable
-from rlxflow.profile.keys import Key, keys, sections, unknown_key
+from rlxflow.profile.keys import Key, find_key, keys, sections, unknown_key
 from rlxflow.profile.origins import Origin, OriginKind, Setting, Settings
 from rlxflow.profile.problems import profile_error, section_problem
 from rlxflow.profile.sections import ATTENTION_THRESHOLD_VARIABLE
@@ -31,9 +31,10 @@ def override_settings(overrides: Iterable[str]) -> Settings:
             )
         if name in sections():
             raise profile_error([section_problem(name, value, where)])
-        if name not in keys():
+        key = find_key(name)
+        if key is None:
             raise profile_error([unknown_key(name, is_section=False, where=where)])
-        settings[name] = Setting(_value(keys()[name], value), Origin(OriginKind.OVERRIDE, where))
+        settings[name] = Setting(_value(key, value), Origin(OriginKind.OVERRIDE, where))
     return settings
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,7 +15,9 @@ from rlxflow.profile.kinds import (
     PrecisionKind,
 )
 from rlxflow.profile.problems import profile_error, value_problems
+from rlxflow.profile.rule_names import refuse_unknown_rule
 
+TOKEN_LIMITS = (0, 1_000_000)  # of batch·seq, where a rule may apply
 ATTENTION_THRESHOLD_VARIABLE = "RLX_FUSE_ATTN_THRESHOLD"
 
 
@@ -61,8 +63,8 @@ class FusionProfile(Section):
     skip: bool = Field(default=False, description="Fuse nothing.")
     attention_threshold: int = Field(
         default=64,
-        ge=0,
-        le=1_000_000,
+        ge=TOKEN_LIMITS[0],
+        le=TOKEN_LIMITS[1],
         description="Largest batch·seq at which an attention block or a transformer layer is fused whole; "
         f"0: never. The variable `{ATTENTION_THRESHOLD_VARIABLE}` overrides it.",
     )
@@ -72,17 +74,31 @@ def _kebab(field: str) -> str:
     return field.replace("_", "-")
 
 
-def _rule(effect: str) -> Any:
-    return Field(default=True, description=effect)
-
-
-class RuleProfile(Section):
-    """`[passes.rules]`: each fusion rule on or off, by its public name.
+class RuleSection(Section):
+    """A section with one key per fusion rule, by its public name; rules of other packages included.
 
     In TOML the names are kebab case (`fuse-swiglu`); as Python arguments they have underscores.
     """
 
-    model_config = ConfigDict(alias_generator=_kebab, populate_by_name=True)
+    model_config = ConfigDict(alias_generator=_kebab, populate_by_name=True, extra="allow")
+
+    def __init__(self, **values: Any) -> None:
+        named = {_kebab(name): value for name, value in values.items()}
+        declared = {_kebab(name) for name in type(self).model_fields}
+        for name in named.keys() - declared:
+            refuse_unknown_rule(self.section, name, declared)
+        super().__init__(**named)
+
+
+def _rule(effect: str) -> Any:
+    return Field(default=True, description=effect)
+
+
+class RuleProfile(RuleSection):
+    """`[passes.rules]`: each fusion rule on or off."""
+
+    if not TYPE_CHECKING:  # to type checkers it would be a field that must be given
+        __pydantic_extra__: dict[str, bool]
 
     section: ClassVar[str] = "passes.rules"
 
@@ -103,9 +119,25 @@ class RuleProfile(Section):
     )
 
     def enabled(self, rule: str) -> bool:
-        """Whether the rule of that public name is on; KeyError where `[passes.rules]` has no such rule."""
+        """Whether the rule of that public name is on; rules that are not named are."""
         switches: dict[str, bool] = self.model_dump(by_alias=True)
-        return switches[rule]
+        return switches.get(rule, True)
+
+
+class MaxTokensProfile(RuleSection):
+    """`[passes.max_tokens]`: the largest batch·seq at which a fusion rule applies; 0: never.
+
+    Rules that are not named have no limit, or `fusion.attention_threshold`.
+    """
+
+    if not TYPE_CHECKING:
+        __pydantic_extra__: dict[str, Annotated[int, Field(ge=TOKEN_LIMITS[0], le=TOKEN_LIMITS[1])]]
+
+    section: ClassVar[str] = "passes.max_tokens"
+
+    def limits(self) -> dict[str, int]:
+        """Rule name → limit."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 class PassProfile(Section):
@@ -119,6 +151,7 @@ class PassProfile(Section):
     )
     verbose: bool = Field(default=False, description="Print one line per pass while compiling.")
     rules: RuleProfile = RuleProfile()
+    max_tokens: MaxTokensProfile = MaxTokensProfile()
 
 
 class PrecisionProfile(Section):

@@ -5,33 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rlxflow.profile.keys import keys
+from rlxflow.profile.keys import find_key
 from rlxflow.profile.model import CompileProfile
 from rlxflow.profile.origins import Origin
 from rlxflow.profile.write import toml_literal
 
 _NO_METAL = "there is no Metal backend"
-_NO_RULES = "there are no fusion rules in this version"
-_NO_PASSES = "there are no clean-up passes in this version"
 _REFERENCE_F32 = "the reference backend computes in f32"
-_NO_CPU = "the compiled CPU backend is not in this version"
 
 # Keys whose value nothing acts on, with the reason: a row goes when the reader of its key arrives.
 _WITHOUT_EFFECT = {
-    "fusion.target": _NO_RULES,
-    "fusion.assert_clean": _NO_RULES,
-    "fusion.attention_threshold": _NO_RULES,
-    "passes.dce": _NO_PASSES,
-    "passes.constant_folding": _NO_PASSES,
-    "passes.verbose": _NO_PASSES,
+    "fusion.target": "the pipeline follows the backend",
+    "passes.dce": "a graph never holds a dead node",
     "precision.compute": _REFERENCE_F32,
     "precision.mixed": _REFERENCE_F32,
-    "backend.cpu.threads": _NO_CPU,
-    "backend.cpu.unfuse_regions": _NO_CPU,
     "backend.metal.skip_fusion": _NO_METAL,
     "backend.metal.unfuse_regions": _NO_METAL,
 }
-_NEEDS_FUSION = ("fusion.target", "fusion.attention_threshold", "passes.rules.")
+_NEEDS_FUSION = ("fusion.target", "fusion.attention_threshold", "passes.rules.", "passes.max_tokens.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +45,8 @@ def effective(profile: CompileProfile) -> tuple[EffectiveValue, ...]:
 
 def _without_effect(profile: CompileProfile, key: str, value: object) -> str:
     """The reason why a value that asks for something gets nothing; a default asks for nothing."""
-    if value == keys()[key].default and not key.startswith("backend.metal."):
+    known = find_key(key)
+    if known is not None and value == known.default and not key.startswith("backend.metal."):
         return ""
     if profile.fusion.skip and key.startswith(_NEEDS_FUSION):
         return "fusion.skip is true"

@@ -245,9 +245,36 @@ def test_equality_and_hash_ignore_where_values_come_from(tmp_path: Path) -> None
     assert made != "fusable"
 
 
-def test_an_unknown_rule_is_a_programming_error() -> None:
-    with pytest.raises(KeyError):
-        CompileProfile().passes.rules.enabled("fuse-everything")
+def test_rules_that_the_sections_do_not_list() -> None:
+    text = "[passes.rules]\nfuse-embedding-norm = false\n[passes.max_tokens]\nfuse-swiglu = 32\n"
+    profile = CompileProfile.from_toml_str(text, "p.toml")
+    assert not profile.passes.rules.enabled("fuse-embedding-norm")
+    assert profile.passes.rules.enabled("fuse-swiglu") and profile.passes.max_tokens.limits() == {
+        "fuse-swiglu": 32
+    }
+    assert str(profile.origin("passes.max_tokens.fuse-swiglu")) == "p.toml:4:1"
+    assert CompileProfile.from_toml_str(profile.to_toml()) == profile != CompileProfile()
+    assert profile == with_overrides(
+        CompileProfile(), ["passes.rules.fuse-embedding-norm=false", "passes.max_tokens.fuse-swiglu=32"]
+    )
+    assert profile.passes.rules == RuleProfile(fuse_embedding_norm=False)
+
+
+@pytest.mark.parametrize("section", ["passes.rules", "passes.max_tokens"])
+def test_an_unknown_rule_is_refused_with_the_nearest_name(section: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        CompileProfile.from_toml_str(f"[{section}]\nfuse-swigloo = 1\n", "p.toml")
+    assert (caught.value.code, caught.value.where) == ("RLX-P003", "p.toml:2:1")
+    assert "fuse-swiglu" in caught.value.hint
+    with pytest.raises(ProfileError, match="fuse-swigloo"):
+        RuleProfile(fuse_swigloo=True)
+
+
+@pytest.mark.parametrize("value", ["-1", "1000001", "true", '"5"', "5.0"])
+def test_a_limit_is_a_number_in_range(value: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        CompileProfile.from_toml_str(f"[passes.max_tokens]\nfuse-swiglu = {value}\n", "p.toml")
+    assert (caught.value.code, caught.value.where) == ("RLX-P004", "p.toml:2:1")
 
 
 # The effective view
@@ -258,7 +285,7 @@ def test_the_view_names_what_has_no_effect() -> None:
     profile = CompileProfile.from_toml_str(text, "old.rlx.toml")
     notes = {entry.key: entry.without_effect for entry in effective(profile)}
     assert notes["backend.metal.skip_fusion"] == "there is no Metal backend"
-    assert "fusion rules" in notes["fusion.target"]
+    assert "backend" in notes["fusion.target"]
     assert notes["fusion.policy"] == ""
     assert "backend.metal.skip_fusion" in {
         entry.key for entry in effective(CompileProfile()) if entry.without_effect
@@ -308,9 +335,12 @@ def test_the_schema_knows_every_section_and_forbids_the_rest() -> None:
     assert set(schema["properties"]) == {"version", "extends", "fusion", "passes", "precision", "backend"}
     assert schema["additionalProperties"] is False
     assert "fuse-swiglu" in schema["$defs"]["RuleProfile"]["properties"]
-    assert all(
-        table["additionalProperties"] is False for name, table in schema["$defs"].items() if "Pro" in name
-    )
+    by_rule = {"RuleProfile": "boolean", "MaxTokensProfile": "integer"}
+    for name, table in schema["$defs"].items():
+        if name in by_rule:
+            assert table["additionalProperties"]["type"] == by_rule[name]
+        elif "Pro" in name:
+            assert table["additionalProperties"] is False
 
 
 def test_every_profile_code_is_documented() -> None:

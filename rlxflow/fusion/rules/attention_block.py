@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlxflow.fusion.derived import fused_op
-from rlxflow.fusion.rule import Rule, small_input
+from rlxflow.fusion.rule import Rule
 from rlxflow.ir.values import Value
 from rlxflow.ops.attention import attention, cached_attention
 from rlxflow.ops.blocks import matmul_bias_act
@@ -155,6 +155,6 @@ RULE = Rule(
     "fuse-attention-block",
     attention_block,
     also=(cached_attention_block,),
-    allow=small_input,
+    small_input=True,
     together=(("q_bias", "k_bias", "v_bias"), ("q_norm", "k_norm"), ("cos", "sin")),
 )

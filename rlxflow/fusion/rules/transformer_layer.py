@@ -13,7 +13,7 @@ from typing import Any
 
 from rlxflow.fusion.derived import fused_op
 from rlxflow.fusion.match import Match
-from rlxflow.fusion.rule import Facts, Rule, small_input
+from rlxflow.fusion.rule import Facts, Rule
 from rlxflow.fusion.rules.attention_block import attention_block
 from rlxflow.ir.values import Value
 from rlxflow.ops.activation import Activation
@@ -129,10 +129,10 @@ def _may_pack(match: Match, facts: Facts) -> str | None:
         types = [str(v.dtype) for n in names if (v := match.operand(n)) is not None]
         if len(set(types)) > 1:
             return f"{', '.join(names)} are {', '.join(types)}; packing wants one type"
-    return small_input(match, facts)
+    return None
 
 
 encoder_layer.rows(lambda hidden, *_, **__: 1)
 fused_transformer_layer.rows(lambda hidden, *_, **__: 1)
 
-RULE = Rule("fuse-transformer-layer", encoder_layer, allow=_may_pack, emit=_packed)
+RULE = Rule("fuse-transformer-layer", encoder_layer, small_input=True, allow=_may_pack, emit=_packed)
