@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.ir.graph import Graph
+from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
 from rlxflow.weights.source import Weights
 
@@ -68,6 +69,9 @@ class Backend(Protocol):
     """A name, the nodes it can run, and a compile step. What it does not claim is decomposed for it."""
 
     name: str
+
+    def runs(self, op: Op[..., Any]) -> bool:
+        """Whether it may claim a node of that op."""
 
     def claims(self, node: Node) -> bool: ...
 

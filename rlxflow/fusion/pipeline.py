@@ -25,6 +25,7 @@ from rlxflow.fusion.sink import sink_last_token
 from rlxflow.fusion.weight_time import WeightView, hoist
 from rlxflow.ir.builder import rebuild, uncollected
 from rlxflow.ir.graph import Graph
+from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node, Type
 from rlxflow.ir.verify import verify
 from rlxflow.weights.source import Weights
@@ -63,21 +64,39 @@ class TokenRange:
         return self.start <= tokens and (self.stop is None or tokens < self.stop)
 
     @property
-    def tokens(self) -> int:
-        """The number that stands for the range: thresholds are largest allowed values, so its last one."""
-        return self.start if self.stop is None else self.stop - 1
+    def tokens(self) -> int | None:
+        """What stands for the range: limits are largest allowed values, so its last number. None: any."""
+        if self.stop is not None:
+            return self.stop - 1
+        return None if self.start == 1 else self.start
 
     def __str__(self) -> str:
         return f"[{self.start}, {'∞' if self.stop is None else self.stop})"
 
 
-def token_ranges(profile: CompileProfile) -> tuple[TokenRange, ...]:
-    """The plans that a profile makes: its thresholds cut 1, 2, … where rules change their mind."""
-    if profile.fusion.skip:
-        return (TokenRange(1, None),)
-    limits = {profile.fusion.attention_threshold, *profile.passes.max_tokens.limits().values()}
+def token_ranges(
+    profile: CompileProfile, runs: Callable[[Op[..., Any]], bool] | None = None
+) -> tuple[TokenRange, ...]:
+    """The plans that a profile makes: the limits of its rules cut 1, 2, … where a rule changes its mind.
+
+    `runs` says which ops a backend may run: rules that make none of them change nothing for it.
+    """
+    limits = set()
+    for rule in all_rules():
+        limit = _limit(profile, rule)
+        wanted = limit is not None and not _rule_off(profile, rule.name)
+        if wanted and (runs is None or any(runs(op) for op in rule.makes)):
+            limits.add(limit or 0)
     starts = [1, *(limit + 1 for limit in sorted(limits) if limit > 0)]
     return tuple(TokenRange(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True))
+
+
+def _limit(profile: CompileProfile, rule: Rule) -> int | None:
+    """The largest batch · seq at which a rule applies; None: any."""
+    single = profile.passes.max_tokens.limits().get(rule.name)
+    if single is not None or not rule.small_input:
+        return single
+    return profile.fusion.attention_threshold
 
 
 def facts_for(profile: CompileProfile, tokens: int | None) -> Facts:

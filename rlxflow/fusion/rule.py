@@ -70,7 +70,7 @@ class Rule:
     - `spellings`: other functions with the meaning of `op`, for graphs written differently;
     - `together`: optional operands that come and go as one;
     - `finders`: for ops with several last nodes;
-    - `emit`: called like the op, puts something else in its place.
+    - `emit`: called like the op, puts `emits` in its place.
     """
 
     name: str
@@ -82,6 +82,12 @@ class Rule:
     together: tuple[tuple[str, ...], ...] = ()
     finders: tuple[Finder, ...] = ()
     emit: Callable[..., Any] | None = None
+    emits: Op[..., Any] | None = None
+
+    @property
+    def makes(self) -> tuple[Op[..., Any], ...]:
+        """The ops that the rule puts into a graph."""
+        return (self.emits or self.op, *self.also)
 
     @cached_property
     def patterns(self) -> tuple[Pattern, ...]:

@@ -11,9 +11,10 @@ from rlxflow.backends.base import Backend, Executable
 from rlxflow.backends.find import find_backend
 from rlxflow.errors import FusionError, InputError, nearest
 from rlxflow.flow.built import BuiltModel
-from rlxflow.fusion.pipeline import OnPass, Optimized, facts_for, optimize
+from rlxflow.fusion.pipeline import OnPass, Optimized, TokenRange, facts_for, optimize, token_ranges
 from rlxflow.fusion.report import FusionReport
 from rlxflow.ir.graph import Graph
+from rlxflow.runtime.plans import SharedWeights, TokenPlans
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 def compile_graph(
     built: BuiltModel, profile: str | CompileProfile | None = None, outputs: Iterable[str] | None = None
 ) -> Executable:
-    """The executable of a built model for these outputs (all by default).
+    """The executable of a built model for these outputs (all by default): a program per range of batch · seq
+    for which the rules' limits make a difference to the backend.
 
     Raises `FusionError` (U010, U011) where the profile demands a clean fusion and it is not.
     """
@@ -30,19 +32,34 @@ def compile_graph(
     graph = wanted_graph(built, outputs)
     built.plan.check_ties(built.source)
     backend = backend_of(settings)
-    say = _say if settings.passes.verbose else None
-    strict = settings.fusion.assert_clean
+    weights = SharedWeights(built.weights)
+    plans: list[tuple[TokenRange, Executable]] = []
+    made: dict[str, Executable] = {}
+    for tokens in token_ranges(settings, backend.runs):
+        optimized = _optimized(built, graph, settings, backend, tokens)
+        if optimized.graph.digest not in made:
+            compiled = backend.compile(optimized.graph, optimized.weights(weights), settings)
+            made[optimized.graph.digest] = compiled
+        plans.append((tokens, made[optimized.graph.digest]))
+    return plans[0][1] if len(made) == 1 else TokenPlans(plans)
+
+
+def _optimized(
+    built: BuiltModel, graph: Graph, profile: CompileProfile, backend: Backend, tokens: TokenRange
+) -> Optimized:
+    """The graph as it will run for a range of batch · seq."""
+    strict = profile.fusion.assert_clean
     optimized = optimize(
         graph,
-        settings,
-        facts_for(settings, None),
+        profile,
+        facts_for(profile, tokens.tokens),
         backend.claims,
         expected=built.expected if strict else None,
-        on_pass=say,
+        on_pass=_say if profile.passes.verbose else None,
     )
     if strict:
         require_clean(optimized.report, built.expected is not None)
-    return backend.compile(optimized.graph, optimized.weights(built.weights), settings)
+    return optimized
 
 
 def explain(

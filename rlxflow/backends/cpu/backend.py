@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
@@ -15,6 +15,7 @@ from rlxflow.backends.cpu.planner import make_plan
 from rlxflow.backends.cpu.regions import SUPPORTED
 from rlxflow.backends.cpu.team import team_of, thread_count
 from rlxflow.ir.graph import Graph
+from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
 from rlxflow.weights.source import Weights
 
@@ -30,10 +31,13 @@ class CpuBackend:
     target: str | None = None
     checked: bool = False
 
-    def claims(self, node: Node) -> bool:
+    def runs(self, op: Op[..., Any]) -> bool:
         """Whether a kernel may run the op; `compile` says why not where it cannot."""
-        leaf = node.op.name in ("input", "param", "full", "iota", "constant")
-        return node.op.level == "primitive" and (leaf or node.op.name in SUPPORTED)
+        leaf = op.name in ("input", "param", "full", "iota", "constant")
+        return op.level == "primitive" and (leaf or op.name in SUPPORTED)
+
+    def claims(self, node: Node) -> bool:
+        return self.runs(node.op)
 
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> CpuExecutable:
         target = host_target(self.target)

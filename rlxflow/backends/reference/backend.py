@@ -16,6 +16,7 @@ from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array
 from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
+from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
 from rlxflow.weights.source import Weights
 
@@ -30,8 +31,11 @@ class ReferenceBackend:
     name = "reference"
     compute: type[np.floating[Any]] = np.float32
 
+    def runs(self, op: Op[..., Any]) -> bool:
+        return op.reference_fn is not None or op.name in ("input", "param", "state")
+
     def claims(self, node: Node) -> bool:
-        return node.op.reference_fn is not None or node.op.name in ("input", "param", "state")
+        return self.runs(node.op)
 
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> ReferenceExecutable:
         params = {v: self._widen(v.node, weights) for v in graph.params.values()}

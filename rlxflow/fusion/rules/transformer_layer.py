@@ -135,4 +135,11 @@ def _may_pack(match: Match, facts: Facts) -> str | None:
 encoder_layer.rows(lambda hidden, *_, **__: 1)
 fused_transformer_layer.rows(lambda hidden, *_, **__: 1)
 
-RULE = Rule("fuse-transformer-layer", encoder_layer, small_input=True, allow=_may_pack, emit=_packed)
+RULE = Rule(
+    "fuse-transformer-layer",
+    encoder_layer,
+    small_input=True,
+    allow=_may_pack,
+    emit=_packed,
+    emits=fused_transformer_layer,
+)
