@@ -41,7 +41,7 @@ class CpuBackend:
 
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> CpuExecutable:
         target = host_target(self.target)
-        plan = make_plan(graph, target, profile.backend.cpu.unfuse_regions)
+        plan = make_plan(graph, target, profile.precision, profile.backend.cpu.unfuse_regions)
         key = f"{plan.text} {self.checked}"
         code = cached_code(key, target, lambda: compile_text(emit(plan, target, self.checked), target))
         loaded = LoadedCode(code, target)

@@ -17,6 +17,12 @@ Index = Any  # an LLVM i64, or a Python int
 SIZES = {F32: 4, I8: 1, I32: 4, I64: 8, PTR: 8}
 
 
+def _size(kind: Any) -> int:
+    """Bytes of a vector."""
+    bits = kind.element.width if isinstance(kind.element, ir.IntType) else 8 * SIZES[kind.element]
+    return int(kind.count * bits // 8)
+
+
 def i64(x: Index) -> Value:
     return ir.Constant(I64, x) if isinstance(x, int) else x
 
@@ -125,6 +131,14 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
             f"llvm.masked.store.v{self.lanes}f32.p0", VOID, [self.vector, PTR, I32, self.bools]
         )
         self.call(store, [value, address, ir.Constant(I32, 4), self.first(count)])
+
+    def get_as(self, pointer: Value, kind: Any, word: Index = 0) -> Value:
+        """A vector of another kind, from 4-byte word `word` on."""
+        return self.load(self._checked(self.at(pointer, word), _size(kind)), typ=kind, align=1)
+
+    def put_as(self, value: Value, pointer: Value, word: Index = 0) -> None:
+        """Write a vector of any kind."""
+        self.store(value, self._checked(self.at(pointer, word), _size(value.type)), align=1)
 
     def prefetch(self, pointer: Value, index: Index) -> None:
         fetch = self.owner.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rlxflow.dequantize import dequantize
-from rlxflow.dtypes import Array
+from rlxflow.dtypes import Array, DType, f32
 from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
@@ -50,15 +50,27 @@ class Constants:
             results.update(zip(node.outputs, out if len(node.outputs) > 1 else (out,), strict=True))
         return np.ascontiguousarray(results[value])
 
+    def stored(self, value: Value) -> tuple[DType, Array]:
+        """A weight as it is stored, packed ones as bytes; what is computed from weights, as f32."""
+        node = value.node
+        return (value.dtype, self._stored(node)) if node.op.name == "param" else (f32, self.read(value))
+
     def _param(self, node: Node) -> Array:
-        dtype, array = node.attrs["dtype"], self._weights.read(node.attrs["key"])
+        dtype, array = node.attrs["dtype"], self._stored(node)
         if dtype.packed:
-            array = dequantize(dtype, array)
-        if array.shape != node.attrs["shape"]:
-            key, shape = node.attrs["key"], node.attrs["shape"]
+            return dequantize(dtype, array)
+        return array.astype(np.float32, copy=False) if dtype.is_float else array
+
+    def _stored(self, node: Node) -> Array:
+        key, dtype, shape = (node.attrs[n] for n in ("key", "dtype", "shape"))
+        array = self._weights.read(key)
+        last = array.shape[-1:]
+        if dtype.packed:
+            last = (last[0] // dtype.block_bytes * dtype.block_size,)
+        if (*array.shape[:-1], *last) != shape:
             message = f"weight {key!r} is read as {list(array.shape)}, not {list(shape)}"
             raise BackendError(message, code="RLX-B004", hint="build the flow again with these weights")
-        return array.astype(np.float32, copy=False) if dtype.is_float else array
+        return array
 
 
 def _ancestors(node: Node) -> list[Node]:

@@ -11,6 +11,7 @@ from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
 from rlxflow.backends.cpu.kernels.gemm import Gemm, gemm_kernel
 from rlxflow.backends.cpu.kernels.pack import emit_pack
+from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.kernels.rows import row_kernel
 from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS, in_parts
 from rlxflow.backends.cpu.plan import Address, InSlot, Kernel, Plan
@@ -52,6 +53,8 @@ def emit(plan: Plan, target: Target, checked: bool = False) -> str:
 def _kernel(module: Module, kernel: Kernel) -> Any:
     if isinstance(kernel, Gemm):
         return gemm_kernel(module, kernel)
+    if isinstance(kernel, Quantise):
+        return quantise_kernel(module, kernel)
     return attention_kernel(module, kernel) if isinstance(kernel, Attention) else row_kernel(module, kernel)
 
 

@@ -2,34 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from rlxflow.backends.cpu.constants import Constants
+from rlxflow.backends.cpu.form import Form, find_form
 from rlxflow.backends.cpu.memory import aligned
 from rlxflow.backends.cpu.plan import Constant
 from rlxflow.backends.cpu.target import Target
-from rlxflow.dtypes import Array
+from rlxflow.dequantize import dequantize
+from rlxflow.dtypes import Array, DType
+from rlxflow.ir.values import Value
 
-Pack = Callable[[Array, Array], None]  # weights [N, K], panels [N / panel, K, panel]
+ROWS_AT_A_TIME = 512  # a multiple of every panel; the words of so many rows are all that is held beside
+Pack = Callable[[Array, Array], None]  # words of rows [n, words], panels [n / panel, words, panel]
 
 
 def prepare(constant: Constant, constants: Constants, target: Target, pack: Pack) -> Array:
     """The array of one constant: packed into panels, padded at the end, or as it is."""
+    if constant.kind == "packed":
+        return _packed(constant, constants, target, pack)
     parts = [constants.read(v) for v in constant.values]
-    if constant.form == "table":
+    if constant.kind == "table":
         return parts[0].astype(np.float32, copy=False)
     whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
     whole = np.ascontiguousarray(whole, np.float32)
-    if constant.form == "row":
-        padded = aligned((whole.size + 2 * target.panel,))
-        padded[: whole.size] = whole.ravel()
-        return padded
-    columns, depth = whole.shape
-    panels = -(-columns // target.panel)
-    # a tile prefetches beyond its panel; it reads no further
-    packed = aligned((panels, depth, target.panel))
-    if packed.size:
-        pack(whole, packed)
+    padded = aligned((whole.size + 2 * target.panel,))
+    padded[: whole.size] = whole.ravel()
+    return padded
+
+
+def _packed(constant: Constant, constants: Constants, target: Target, pack: Pack) -> Array:
+    form, panel = find_form(constant.form), target.panel
+    columns = sum(_rows(v) for v in constant.values)
+    depth = constant.values[0].shape[1]
+    assert isinstance(depth, int)
+    packed = aligned((-(-columns // panel), form.words(depth), panel), np.uint32)
+    start = 0
+    for words in _words(constant.values, constants, form):
+        if words.size:
+            pack(words, packed[start // panel : -(-(start + len(words)) // panel)])
+        start += len(words)
     return packed
+
+
+def _words(values: tuple[Value, ...], constants: Constants, form: Form) -> Iterator[Array]:
+    """The words of all rows of all weights, so many rows at a time."""
+    held: list[Array] = []
+    for value in values:
+        dtype, array = constants.stored(value)
+        start = 0
+        while start < len(array):
+            room = ROWS_AT_A_TIME - sum(map(len, held))
+            held.append(_encoded(form, dtype, array[start : start + room]))
+            start += room
+            if sum(map(len, held)) == ROWS_AT_A_TIME:
+                yield np.concatenate(held) if len(held) > 1 else held[0]
+                held = []
+    if held:
+        yield np.concatenate(held) if len(held) > 1 else held[0]
+
+
+def _encoded(form: Form, dtype: DType, rows: Array) -> Array:
+    if dtype.packed and dtype.name not in form.weights:
+        rows = dequantize(dtype, rows)
+    return form.encode(rows)
+
+
+def _rows(value: Value) -> int:
+    size = value.shape[0]
+    assert isinstance(size, int)
+    return size

@@ -11,19 +11,22 @@ from typing import Literal
 from rlxflow.backends.cpu.arena import Arena
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.gemm import Gemm
+from rlxflow.backends.cpu.kernels.quantise import Quantise
 from rlxflow.backends.cpu.kernels.rows import Rows
 from rlxflow.ir.values import Value
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Weights as a kernel reads them: `packed` for products, `row` padded for vectors, `table` as stored.
+    """Weights as a kernel reads them: `packed` in a form for products, `row` padded for vectors, `table` as
+    stored.
 
     Several values are joined along their first axis.
     """
 
-    form: Literal["packed", "row", "table"]
+    kind: Literal["packed", "row", "table"]
     values: tuple[Value, ...]
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class InSlot:
 
 
 Address = InTable | InSlot
-Kernel = Gemm | Attention | Rows
+Kernel = Gemm | Attention | Rows | Quantise
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rlxflow.backends.cpu.arena import Need, assign
 from rlxflow.backends.cpu.constants import constant_values
 from rlxflow.backends.cpu.describe import Describer, Source
-from rlxflow.backends.cpu.domain import View, rows_of
+from rlxflow.backends.cpu.domain import Domain, View, rows_of
 from rlxflow.backends.cpu.expression import strip
+from rlxflow.backends.cpu.form import find_form, form_for
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.gemm import Gemm
+from rlxflow.backends.cpu.kernels.quantise import Quantise
 from rlxflow.backends.cpu.kernels.rows import Out, Rows
 from rlxflow.backends.cpu.plan import (
     Address,
@@ -24,6 +27,7 @@ from rlxflow.backends.cpu.plan import (
     Plan,
     PlanStep,
 )
+from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.regions import Region, Regions
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.rows import batch_independent
@@ -31,12 +35,19 @@ from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 
+if TYPE_CHECKING:
+    from rlxflow.profile.sections import PrecisionProfile
+
 
 @dataclass(eq=False)
 class Unit:
     """What lies in one buffer: the root of a region, or products of one x side by side."""
 
     members: list[Region]
+
+    @property
+    def domain(self) -> Domain:
+        return rows_of(self.members[0].root).domain
 
     @property
     def width(self) -> int:
@@ -48,19 +59,39 @@ class Unit:
         return sum(rows_of(r.root).width for r in before)
 
 
+@dataclass(frozen=True)
+class Coded:
+    """Rows of a value, quantised: a buffer that all products share that read them so."""
+
+    x: View
+    layout: Quantised
+    depth: int
+
+    @property
+    def domain(self) -> Domain:
+        return rows_of(self.x.base).domain
+
+    @property
+    def width(self) -> int:
+        return self.layout.row_words(self.depth)
+
+
+Buffer = Unit | Coded
+
+
 @dataclass(eq=False)
 class Draft:
-    """A step whose addresses are not known yet: what it writes (a unit at a column, or an output)."""
+    """A step whose addresses are not known yet: what it writes (a buffer at a column, or an output)."""
 
     kernel: Kernel
-    operands: list[Source]
-    result: tuple[Unit, int] | Given
+    operands: Sequence[Source | Coded]
+    result: tuple[Buffer, int] | Given
     result_at: int  # its index among the addresses
     label: str
     outputs: int = 0
 
 
-def make_plan(graph: Graph, target: Target, unfuse: bool = False) -> Plan:
+def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, unfuse: bool = False) -> Plan:
     """The plan of a graph of primitive ops; `unfuse` runs them one by one.
 
     Raises `BackendError` for what this backend does not run.
@@ -72,12 +103,13 @@ def make_plan(graph: Graph, target: Target, unfuse: bool = False) -> Plan:
     if not batch_independent(graph):
         message = "the sequences of a batch depend on each other"
         raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
-    return _Planner(graph, target, unfuse).plan()
+    return _Planner(graph, target, precision, unfuse).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, target: Target, unfuse: bool) -> None:
-        self.graph, self.target = graph, target
+    def __init__(self, graph: Graph, target: Target, precision: PrecisionProfile, unfuse: bool) -> None:
+        self.graph, self.target, self._precision = graph, target, precision
+        self._coded: set[Coded] = set()
         self.regions = Regions(graph, constant_values(graph), unfuse)
         self.describe = Describer(self.regions, self._stride_of)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
@@ -91,7 +123,9 @@ class _Planner:
         arena = assign(needs)
         table: dict[Constant | Given, int] = {}
 
-        def address(source: Source | tuple[Unit, int]) -> Address:
+        def address(source: Source | Coded | tuple[Buffer, int]) -> Address:
+            if isinstance(source, Coded):
+                return InSlot(arena.slot_of[source])
             if isinstance(source, tuple):
                 return InSlot(arena.slot_of[source[0]], source[1])
             if isinstance(source, View):
@@ -136,7 +170,11 @@ class _Planner:
             if value.node.op.name != "full" and not vector:
                 return None
         tail, _ = self.describe.expression(region.inside, region.root)
-        return self.regions.view(region.main.inputs[0]), tail.steps, tail.domain
+        return self.regions.view(region.main.inputs[0]), tail.steps, tail.domain, self._form(region)
+
+    def _form(self, region: Region) -> str:
+        """The form of the weights of a product."""
+        return form_for(region.main.inputs[1].dtype, self._precision)
 
     def _stride_of(self, value: Value) -> int:
         """Floats between the rows of a value."""
@@ -150,7 +188,7 @@ class _Planner:
         for unit in self.units:
             kind = unit.members[0].kind
             if kind == "gemm":
-                drafts.append(self._product(unit))
+                drafts += self._product(unit)
             elif kind == "attention":
                 drafts.append(self._attention(unit))
             elif kind == "concat":
@@ -165,7 +203,7 @@ class _Planner:
     def _label(self, node: Node) -> str:
         return f"{node.op.name} ({self.graph.where(node)})"
 
-    def _product(self, unit: Unit) -> Draft:
+    def _product(self, unit: Unit) -> list[Draft]:
         lead = unit.members[0]
         described = [self.describe.expression(r.inside, r.root) for r in unit.members]
         tail, sources = described[0]
@@ -174,12 +212,28 @@ class _Planner:
             tail = replace(tail, inner=(unit.width,), args=args)
             together = zip(*(s for _, s in described), strict=True)
             sources = [Constant("row", tuple(v for c in row for v in _values(c))) for row in together]
-        x = lead.main.inputs[0]
-        weights = tuple(r.main.inputs[1] for r in unit.members)
-        depth = rows_of(x).width
-        gemm = Gemm(depth, unit.width, self._stride_of(x), self.target.row_stride(unit.width), tail)
-        operands: list[Source] = [self.regions.view(x), Constant("packed", weights), *sources]
-        return Draft(gemm, operands, (unit, 0), 2, self._label(lead.main))
+        form = find_form(self._form(lead))
+        weights = Constant("packed", tuple(r.main.inputs[1] for r in unit.members), form.name)
+        drafts: list[Draft] = []
+        x: View | Coded = self.regions.view(lead.main.inputs[0])
+        depth, x_stride = rows_of(lead.main.inputs[0]).width, self._stride_of(lead.main.inputs[0])
+        if form.x is not None:
+            x, x_stride = self._quantised(lead, form.x, x_stride, drafts)
+        gemm = Gemm(form.name, depth, unit.width, x_stride, self.target.row_stride(unit.width), tail)
+        return [*drafts, Draft(gemm, [x, weights, *sources], (unit, 0), 2, self._label(lead.main))]
+
+    def _quantised(
+        self, region: Region, layout: Quantised, x_stride: int, drafts: list[Draft]
+    ) -> tuple[Coded, int]:
+        """The x of a product, quantised by a step before the first one that reads it; and its stride."""
+        x = region.main.inputs[0]
+        coded = Coded(self.regions.view(x), layout, rows_of(x).width)
+        stride = self.target.row_stride(coded.width)
+        if coded not in self._coded:
+            self._coded.add(coded)
+            kernel = Quantise(layout, coded.depth, x_stride, stride, coded.domain)
+            drafts.append(Draft(kernel, [coded.x], (coded, 0), 1, f"quantise for {self._label(region.main)}"))
+        return coded, stride
 
     def _attention(self, unit: Unit) -> Draft:
         node, root = unit.members[0].main, unit.members[0].root
@@ -216,41 +270,40 @@ class _Planner:
 
     # -- liveness ------------------------------------------------------------------------------------
 
-    def _reads(self, draft: Draft) -> Iterable[Unit]:
+    def _reads(self, draft: Draft) -> Iterable[Buffer]:
         for source in draft.operands:
-            if isinstance(source, View) and source.base in self._unit_of:
+            if isinstance(source, Coded):
+                yield source
+            elif isinstance(source, View) and source.base in self._unit_of:
                 yield self._unit_of[source.base]
 
     def _mark_outputs(self, drafts: list[Draft]) -> None:
         """Which outputs need which step."""
-        wanted: dict[Unit, int] = {}
+        wanted: dict[Buffer, int] = {}
         for draft in reversed(drafts):
             if isinstance(draft.result, Given):
                 draft.outputs = 1 << list(self.graph.outputs).index(draft.result.name)
             else:
                 draft.outputs = wanted.get(draft.result[0], 0)
-            for unit in self._reads(draft):
-                wanted[unit] = wanted.get(unit, 0) | draft.outputs
+            for buffer in self._reads(draft):
+                wanted[buffer] = wanted.get(buffer, 0) | draft.outputs
 
     def _needs(self, drafts: list[Draft]) -> list[Need]:
-        first: dict[Unit, int] = {}
-        last: dict[Unit, int] = {}
+        first: dict[Buffer, int] = {}
+        last: dict[Buffer, int] = {}
         for i, draft in enumerate(drafts):
             touched = [*self._reads(draft)]
             if not isinstance(draft.result, Given):
                 first.setdefault(draft.result[0], i)
                 touched.append(draft.result[0])
             last.update(dict.fromkeys(touched, i))
-        return [
-            Need(u, rows_of(u.members[0].root).domain, self.target.row_stride(u.width), first[u], last[u])
-            for u in self.units
-        ]
+        return [Need(b, b.domain, self.target.row_stride(b.width), first[b], last[b]) for b in first]
 
     def _checks(self, drafts: list[Draft]) -> tuple[GatherCheck, ...]:
         """What the references of the ops check at run time."""
         needed: dict[Value, int] = {}
         for draft in drafts:
-            if not isinstance(draft.result, Given):
+            if isinstance(draft.result, tuple) and isinstance(draft.result[0], Unit):
                 for region in draft.result[0].members:
                     for node in region.inside:
                         needed[node.outputs[0]] = draft.outputs

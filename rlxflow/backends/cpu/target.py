@@ -31,6 +31,10 @@ class Target:
         """Columns of a packed panel of weights: the width of a tile."""
         return 2 * self.lanes
 
+    def has(self, feature: str) -> bool:
+        """Whether code may use an instruction set, by LLVM's name for it."""
+        return f"+{feature}" in self.features.split(",")
+
     def row_stride(self, width: int) -> int:
         """Floats between the rows of a buffer of `width` columns.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from compare import PROFILE
 from test_threads import encoder
 
 from rlxflow.backends.cpu.emit import emit
@@ -43,7 +44,7 @@ def test_arm_code_calls_nothing_but_the_system(triple: str, tmp_path: object) ->
     binding.initialize_all_asmprinters()
     target = choose(triple, "generic", {"neon": True})
     allowed = {"syscall", "sched_yield", "usleep", "memset", "memcpy", "bzero"}
-    for text in (emit(make_plan(encoder().graph, target), target), emit_team(target)):
+    for text in (emit(make_plan(encoder().graph, target, PROFILE.precision), target), emit_team(target)):
         machine = binding.Target.from_triple(triple).create_target_machine(
             cpu="generic", features="+neon", opt=2
         )

@@ -1,16 +1,17 @@
 """The matrix product y = x · wᵀ with packed weights and an elementwise tail.
 
-The micro-kernels hold a tile of rows × one panel in registers and know nothing else: K and the strides are
-arguments, so every product of a program shares them. A row of the result is summed over k in one order
-whatever the height of its tile. The tail runs over the tile that was just stored.
+The micro-kernels, which the form of the weights gives, hold a tile of rows × one panel in registers and know
+nothing else: K and the strides are arguments, so every product of a program shares them. The tail runs over
+the tile that was just stored.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlxflow.backends.cpu.code import F32, I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
+from rlxflow.backends.cpu.form import Form, find_form
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues
 
@@ -20,8 +21,9 @@ TILES_PER_BLOCK = 8  # tiles of rows that meet a panel before the next one, so t
 
 @dataclass(frozen=True)
 class Gemm:
-    """K, N and strides in floats; the tail's first step stands for the product."""
+    """The form of the weights, K, N and strides in words; the tail's first step stands for the product."""
 
+    form: str
     depth: int
     columns: int
     x_stride: int
@@ -31,10 +33,11 @@ class Gemm:
 
 def gemm_kernel(module: Module, gemm: Gemm) -> Value:
     """The function (frame, x, weights, out, args…) that computes this thread's share of the panels."""
-    target = module.target
+    target, form = module.target, find_form(gemm.form)
+    words, height = form.words(gemm.depth), form.tile_rows(target)
     domain = Frame.TOKENS if gemm.tail.domain == "token" else Frame.SEQUENCES
     panels = -(-gemm.columns // target.panel)
-    block = target.tile_rows * TILES_PER_BLOCK
+    block = height * TILES_PER_BLOCK
     tail = _tail(module, gemm)
 
     def body(code: Code, frame: Value, x: Value, weights: Value, out: Value, *pointers: Value) -> None:
@@ -43,16 +46,16 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
 
         def rows_block(start: Value, _: tuple[Value, ...]) -> None:
             size = code.minimum(code.sub(count, start), block)
-            tiles = code.sdiv(code.add(size, i64(target.tile_rows - 1)), i64(target.tile_rows))
-            height, extra = code.sdiv(size, tiles), code.srem(size, tiles)
+            tiles = code.sdiv(code.add(size, i64(height - 1)), i64(height))
+            least, extra = code.sdiv(size, tiles), code.srem(size, tiles)
 
             def panel(number: Value, _: tuple[Value, ...]) -> None:
                 column = code.mul(number, i64(target.panel))
-                packed = code.at(weights, code.mul(column, i64(gemm.depth)))
+                packed = code.at(weights, code.mul(column, i64(words)))
 
                 def tile(i: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
                     (row,) = carried
-                    rows = code.add(height, code.zext(code.icmp_signed("<", i, extra), I64))
+                    rows = code.add(least, code.zext(code.icmp_signed("<", i, extra), I64))
                     source = code.at(x, code.mul(row, i64(gemm.x_stride)))
                     result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
                     sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
@@ -60,9 +63,9 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
                     last = code.icmp_signed("==", i, code.sub(tiles, i64(1)))
                     alone = code.icmp_signed("==", tiles, i64(1))
                     following = code.and_(last, code.not_(alone))
-                    steps = code.select(following, i64(gemm.depth), i64(PREFETCH))
+                    steps = code.select(following, i64(words), i64(PREFETCH))
                     ahead = code.at(packed, code.mul(steps, i64(target.panel)))
-                    code.call(_any_tile(module), [rows, source, packed, ahead, result, *sizes])
+                    code.call(_any_tile(module, form), [rows, source, packed, ahead, result, *sizes])
                     if tail is not None:
                         code.call(tail, [frame, row, rows, column, out, *pointers])
                     return (code.add(row, rows),)
@@ -76,51 +79,14 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
     return module.function(("gemm", gemm), [PTR] * (4 + len(gemm.tail.args)), body)
 
 
-def _any_tile(module: Module) -> Value:
+def _any_tile(module: Module, form: Form) -> Value:
     """The function (rows, x, panel, ahead, out, depth, x stride, out stride) for any height of tile."""
 
     def body(code: Code, rows: Value, *arguments: Value) -> None:
-        heights = range(1, module.target.tile_rows + 1)
-        code.choose(rows, heights, lambda height: code.call(_tile(module, height), arguments))
+        heights = range(1, form.tile_rows(module.target) + 1)
+        code.choose(rows, heights, lambda height: code.call(form.tile(module, height), arguments))
 
-    return module.function("tile", [I64, PTR, PTR, PTR, PTR, I64, I64, I64], body)
-
-
-def _tile(module: Module, height: int) -> Value:
-    """The micro-kernel of one height; `ahead` is memory that is needed soon and fetched on the way."""
-    lanes, panel = module.target.lanes, module.target.panel
-
-    def body(
-        code: Code,
-        x: Value,
-        packed: Value,
-        ahead: Value,
-        out: Value,
-        depth: Value,
-        x_stride: Value,
-        out_stride: Value,
-    ) -> None:
-        rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
-
-        def step(k: Value, sums: tuple[Value, ...]) -> list[Value]:
-            offset = code.mul(k, i64(panel))
-            line = code.at(packed, offset)
-            for column in range(0, panel, 16):
-                code.prefetch(ahead, code.add(offset, i64(column)))
-            weights = [code.get_vector(line), code.get_vector(line, lanes)]
-            new = []
-            for r in range(height):
-                factor = code.splat(code.get(rows[r], k, F32))
-                new += [code.fma_(factor, weights[c], sums[2 * r + c]) for c in (0, 1)]
-            return new
-
-        sums = code.loop(0, depth, 1, step, [code.zero] * (2 * height))
-        for r in range(height):
-            line = code.at(out, code.mul(i64(r), out_stride))
-            code.put_vector(sums[2 * r], line)
-            code.put_vector(sums[2 * r + 1], line, lanes)
-
-    return module.function(("tile", height), [PTR, PTR, PTR, PTR, I64, I64, I64], body)
+    return module.function(("tile", form.name), [I64, PTR, PTR, PTR, PTR, I64, I64, I64], body)
 
 
 def _tail(module: Module, gemm: Gemm) -> Value | None:

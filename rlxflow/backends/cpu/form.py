@@ -1,0 +1,89 @@
+"""How the weights of a product are stored and multiplied: a *form*, one file each in `forms/`.
+
+In every form a weight's row, which makes one column of the product, is a row of 32-bit words: one f32, two
+halves, four int8, eight nibbles, or what a block needs beside them, such as its scale. Rows are transposed
+into panels [words][panel], so that a vector of a panel holds one word of `lanes` columns, and no tile ever
+sums across lanes. A new weight format is a new file: words of a row, and a tile that reads them.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from rlxflow.backends.cpu import forms
+from rlxflow.backends.cpu.code import Module, Value
+from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.target import Target
+from rlxflow.dtypes import Array, DType
+
+if TYPE_CHECKING:
+    from rlxflow.profile.sections import PrecisionProfile
+
+
+class Form(Protocol):
+    """A form; its module in `forms/` binds it to `FORM`.
+
+    - `name`: what plans call it;
+    - `weights`: names of the stored dtypes that it is for;
+    - `x`: how the rows of x are quantised for it, or None where they are read as f32.
+    """
+
+    name: str
+    weights: tuple[str, ...]
+    x: Quantised | None
+
+    def words(self, depth: int) -> int:
+        """Words of a row of `depth` elements."""
+
+    def encode(self, rows: Array) -> Array:
+        """Some rows [n, depth] as words, u32 [n, words].
+
+        Rows come as they are stored, of a dtype in `weights` (packed ones as bytes), or as f32.
+        """
+
+    def tile_rows(self, target: Target) -> int:
+        """Rows of x of the largest tile."""
+
+    def tile(self, module: Module, height: int) -> Value:
+        """The micro-kernel (x, panel, ahead, out, depth, x stride, out stride) of `height` rows × a panel.
+
+        Pointers; numbers are i64, strides in words. It writes f32 sums to `out`. `ahead` is memory as large
+        as the panel that is needed soon, to be prefetched on the way; it may lie outside the weights.
+        """
+
+
+@cache
+def _forms() -> dict[str, Form]:
+    names = sorted(m.name for m in pkgutil.iter_modules(forms.__path__))
+    found: list[Form] = [import_module(f"{forms.__name__}.{n}").FORM for n in names]
+    return {f.name: f for f in found}
+
+
+def find_form(name: str) -> Form:
+    """The form that a plan names."""
+    return _forms()[name]
+
+
+def form_for(dtype: DType, precision: PrecisionProfile) -> str:
+    """The name of the form in which weights stored as `dtype` are multiplied.
+
+    Where the profile allows it, one that quantises x; else one that keeps the weights as they are, and f32
+    for what has none.
+    """
+    quantised = precision.mixed.value == "int8"
+    for form in _forms().values():
+        if dtype.name in form.weights and (form.x is not None) == quantised:
+            return form.name
+    return next((f.name for f in _forms().values() if dtype.name in f.weights and f.x is None), "f32")
+
+
+def words_of(rows: Array) -> Array:
+    """The bytes of rows as words, padded with zeros to whole ones: u32 [n, words]."""
+    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
+    odd = -raw.shape[1] % 4
+    return (np.pad(raw, ((0, 0), (0, odd))) if odd else raw).view(np.uint32)

@@ -1,0 +1,111 @@
+"""Activations as int8: every layout on every target, bit for bit what NumPy makes of the formula."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from compare import TARGETS, Array
+
+from rlxflow.backends.cpu.checked import emit_controls
+from rlxflow.backends.cpu.checked_call import CheckedCalls
+from rlxflow.backends.cpu.code import PTR, Code, Module, Value
+from rlxflow.backends.cpu.frame import Frame
+from rlxflow.backends.cpu.kernels.dot import dot4
+from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
+from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
+from rlxflow.backends.cpu.memory import address, aligned
+from rlxflow.backends.cpu.quantised import Quantised
+
+targets = pytest.mark.parametrize("target", TARGETS)
+
+
+def expected(x: Array, block: int, group: int) -> tuple[Array, Array, Array]:
+    """Scales [rows, blocks], sums [rows, blocks, groups], q [rows, blocks, block]."""
+    blocks = x.reshape(len(x), -1, block)
+    top = np.abs(blocks).max(2, keepdims=True)
+    with np.errstate(all="ignore"):
+        factor = np.where(top < 1e-30, np.float32(0), np.float32(127) / top).astype(np.float32)
+        q = np.rint(blocks * factor)
+    scale = np.where(top < 1e-30, 0, top / np.float32(127)).astype(np.float32)
+    return scale[..., 0], q.reshape(*q.shape[:2], -1, group).sum(3), q
+
+
+@targets
+@pytest.mark.parametrize(
+    ("depth", "block", "group"),
+    [(1, 0, 0), (5, 0, 0), (16, 0, 0), (47, 0, 0), (130, 0, 0), (96, 32, 0), (64, 32, 16), (512, 256, 32)],
+)
+def test_quantised_rows(depth: int, block: int, group: int, target: str) -> None:
+    layout = Quantised(block, group)
+    rng = np.random.default_rng(depth)
+    x = aligned((6, depth))
+    x[:] = rng.standard_normal(x.shape) * 10.0 ** rng.integers(-6, 6, (6, 1))
+    x[2], x[3, : depth // 2] = 0, 0
+    stride = layout.row_words(depth)
+    out = aligned((6, stride), np.uint32)
+    module = Module(host_target(target), checked=True)
+    kernel = quantise_kernel(module, Quantise(layout, depth, depth, stride, "token"))
+    module.function("test", [PTR] * 3, lambda code, *a: code.call(kernel, a) and None, export="test")
+    emit_controls(module)
+    code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
+    frame = aligned((Frame.SIZE,), np.int64)
+    frame[Frame.TOKENS], frame[Frame.PARTS] = 6, 1
+    checks = CheckedCalls(code)
+    checks.begin([frame, x, out])
+    code.function("test", *[ctypes.c_void_p] * 3)(*map(address, (frame, x, out)))
+    checks.end(["test"])
+    size = block or depth
+    scale, sums, q = expected(x, size, group or size)
+    found = out.reshape(6, -1, layout.block_words(depth))
+    start = layout.values_at(depth)
+    assert start == 1 + (size // group if group else 1)
+    assert np.array_equal(found[..., 0].view(np.float32), scale)
+    assert np.array_equal(found[..., 1:start].view(np.int32), sums)
+    values = np.ascontiguousarray(found[..., start:]).view(np.int8)
+    assert np.array_equal(values[..., :size], q) and not values[..., size:].any()
+
+
+@targets
+def test_dots_of_bytes_are_exact(target: str) -> None:
+    """Also at the ends of the ranges, where narrower sums would saturate."""
+    module = Module(host_target(target))
+    lanes = module.target.lanes
+
+    def body(code: Code, sums: Value, u: Value, s: Value) -> None:
+        loaded = [code.get_as(p, code.ints) for p in (sums, u, s)]
+        code.put_as(dot4(code, *loaded), sums)
+
+    module.function("test", [PTR] * 3, body, export="test")
+    code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
+    run = code.function("test", *[ctypes.c_void_p] * 3)
+    rng = np.random.default_rng(0)
+    for case in range(20):
+        sums = rng.integers(-(2**20), 2**20, lanes).astype(np.int32)
+        u = rng.integers(0, 256, (lanes, 4)).astype(np.uint8)
+        s = rng.integers(-128, 128, (lanes, 4)).astype(np.int8)
+        if case < 4:
+            u[:], s[:] = 255, (-128, 127)[case % 2]
+        want = sums + (u.astype(np.int64) * s).sum(1)
+        run(*map(address, (sums, u, s)))
+        assert np.array_equal(sums, want)
+
+
+@pytest.mark.parametrize("triple", ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu"])
+def test_the_plain_form_of_dots_compiles_anywhere(triple: str) -> None:
+    from llvmlite import binding
+
+    from rlxflow.backends.cpu.target import choose
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    module = Module(choose(triple, "generic", {}, "vector128"))
+
+    def body(code: Code, sums: Value, u: Value, s: Value) -> None:
+        code.put_as(dot4(code, *(code.get_as(p, code.ints) for p in (sums, u, s))), sums)
+
+    module.function("test", [PTR] * 3, body, export="test")
+    machine = binding.Target.from_triple(triple).create_target_machine(cpu="generic")
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module.ir)))
+    assert "call" not in assembly and "\tbl\t" not in assembly
