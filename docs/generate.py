@@ -8,6 +8,7 @@ from typing import Any
 
 import rlxflow
 from rlxflow.codes import CODES
+from rlxflow.inspect.catalog import CATALOG
 from rlxflow.profile import preset_names, preset_summary
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +44,7 @@ def recipes() -> str:
 
 
 def stages() -> str:
-    names = [n for n in dir(rlxflow) if n.endswith("Stage") and n != "Stage"]
+    names = [name for name, _ in CATALOG["stages"]()]
     return table(("stage", "computes"), [(f"`{n}`", first_line(getattr(rlxflow, n))) for n in names])
 
 

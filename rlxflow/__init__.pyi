@@ -2,6 +2,7 @@
 
 from rlxflow.errors import ConfigError as ConfigError, RlxError as RlxError
 from rlxflow.flow.built import BuiltModel as BuiltModel
+from rlxflow.flow.composition import LayerComposition as LayerComposition
 from rlxflow.flow.config import (
     Eps as Eps,
     LayerCount as LayerCount,
@@ -9,13 +10,24 @@ from rlxflow.flow.config import (
     Size as Size,
     activation as activation,
 )
+from rlxflow.flow.decode_bindings import DecodeBindings as DecodeBindings
 from rlxflow.flow.decoder_config import (
     DecoderConfig as DecoderConfig,
     WindowedDecoderConfig as WindowedDecoderConfig,
 )
 from rlxflow.flow.decoder_flow import decoder_flow as decoder_flow, decoder_places as decoder_places
 from rlxflow.flow.emit import Emit as Emit, Problem as Problem
+from rlxflow.flow.extensions import FlowExtensionPlan as FlowExtensionPlan, graph_extension as graph_extension
 from rlxflow.flow.flow import InputSpec as InputSpec, ModelFlow as ModelFlow
+from rlxflow.flow.layer_protocols import (
+    AttentionStage as AttentionStage,
+    BlockAsLayer as BlockAsLayer,
+    FfnStage as FfnStage,
+    KvCacheContract as KvCacheContract,
+    LayerStage as LayerStage,
+    NormStage as NormStage,
+    StageArtifacts as StageArtifacts,
+)
 from rlxflow.flow.layer_stack import LayerStack as LayerStack
 from rlxflow.flow.recipe import (
     ModelRecipe as ModelRecipe,
@@ -24,9 +36,25 @@ from rlxflow.flow.recipe import (
     recipe_names as recipe_names,
 )
 from rlxflow.flow.rope_config import RopeConfig as RopeConfig, rope_config as rope_config
-from rlxflow.flow.stage import FlowValue as FlowValue, Stage as Stage
+from rlxflow.flow.stage import FlowStage as FlowStage, FlowValue as FlowValue, Stage as Stage
 from rlxflow.flow.state import FlowState as FlowState
+from rlxflow.profile.execution_preset import ExecutionPreset as ExecutionPreset
+from rlxflow.profile.kinds import (
+    FusionPolicyKind as FusionPolicyKind,
+    FusionTargetKind as FusionTargetKind,
+    MixedPrecisionKind as MixedPrecisionKind,
+    PrecisionKind as PrecisionKind,
+)
 from rlxflow.profile.model import CompileProfile as CompileProfile
+from rlxflow.profile.sections import (
+    BackendOverrides as BackendOverrides,
+    CpuBackendProfile as CpuBackendProfile,
+    FusionProfile as FusionProfile,
+    MetalBackendProfile as MetalBackendProfile,
+    PassProfile as PassProfile,
+    PrecisionProfile as PrecisionProfile,
+)
+from rlxflow.runtime.execution import ModelExecutionConfig as ModelExecutionConfig
 from rlxflow.runtime.load import load as load
 from rlxflow.runtime.model import Model as Model
 from rlxflow.stages.attention import (
@@ -38,7 +66,7 @@ from rlxflow.stages.bert import (
     BertEncoderLayerStage as BertEncoderLayerStage,
     BertQkvStyle as BertQkvStyle,
 )
-from rlxflow.stages.custom import CustomStage as CustomStage
+from rlxflow.stages.custom import CustomStage as CustomStage, PluginStage as PluginStage
 from rlxflow.stages.decoder import (
     DecoderLayerSpec as DecoderLayerSpec,
     DecoderLayerStage as DecoderLayerStage,
@@ -71,7 +99,15 @@ from rlxflow.stages.residual import (
     ResidualSaveStage as ResidualSaveStage,
 )
 from rlxflow.stages.rope import RopeTablesStage as RopeTablesStage
-from rlxflow.stages.stream import LoadStreamStage as LoadStreamStage, StoreStreamStage as StoreStreamStage
+from rlxflow.stages.side_outputs import SideOutputs as SideOutputs, SideOutputsStage as SideOutputsStage
+from rlxflow.stages.stream import (
+    BindInputsToStreamsStage as BindInputsToStreamsStage,
+    DualStreamStage as DualStreamStage,
+    LoadStreamStage as LoadStreamStage,
+    StoreStreamStage as StoreStreamStage,
+    dual_stream_stage as dual_stream_stage,
+    stream_id as stream_id,
+)
 from rlxflow.weights.gguf_bert import gguf_bert_config as gguf_bert_config, gguf_bert_names as gguf_bert_names
 from rlxflow.weights.gguf_config import (
     GgufRecipe as GgufRecipe,

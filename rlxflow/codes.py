@@ -201,5 +201,6 @@ CODES: dict[str, str] = {
     "RLX-X006": "a fusion rule that does not load",
     "RLX-X007": "an entry point that is not a fusion rule",
     "RLX-X008": "two fusion rules of one name",
-    "RLX-X009": "no stage of that name",
+    "RLX-X009": "no stage or graph extension of that name",
+    "RLX-X010": "a graph extension that fails, or gives something else than a graph",
 }

@@ -35,7 +35,7 @@ LAZY: dict[str, set[str]] = {
     "backends": {"profile"},
     "flow": {"stages", "runtime", "backends", "fusion", "profile"},
 }
-ABOVE = {"runtime", "inspect", "cli", "__init__", "__main__"}
+ABOVE = {"runtime", "inspect", "cli", "__init__", "__main__", "blocks", "escape", "prelude", "stream"}
 
 
 def part_of(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rlxflow.dtypes import DTYPES
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlxflow.backends.base import Executable
     from rlxflow.flow.emit import Problem
     from rlxflow.profile.model import CompileProfile
+    from rlxflow.runtime.execution import ModelExecutionConfig
     from rlxflow.weights.source import WeightSource
 
 
@@ -49,6 +50,10 @@ class BuiltModel:
     def weights(self) -> WeightSource:
         """The tensors under the flow's own keys."""
         return self.plan.view(self.source)
+
+    def with_execution_config(self, config: ModelExecutionConfig) -> BuiltModel:
+        """The same model with the profile of `config`'s preset."""
+        return replace(self, profile=config.compile_profile())
 
     def compile(
         self, profile: str | CompileProfile | None = None, outputs: Iterable[str] | None = None
@@ -89,7 +94,8 @@ def build(
     )
     raise_problems(flow, lowered.problems)
     assert lowered.graph is not None  # no problems means there is a graph
-    return BuiltModel(flow, verify(lowered.graph), source, plan, settings, expected)
+    graph = flow.extensions.apply(verify(lowered.graph))
+    return BuiltModel(flow, verify(graph), source, plan, settings, expected)
 
 
 def param_types(plan: WeightPlan) -> dict[str, tuple[str, Type] | None]:

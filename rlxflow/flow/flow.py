@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.dtypes import DTYPES, DType
 from rlxflow.errors import FlowError, nearest
+from rlxflow.flow.extensions import NO_EXTENSIONS, FlowExtensionPlan
 from rlxflow.flow.fluent import StageMethods
 from rlxflow.flow.layer_stack import checked_stage
 from rlxflow.flow.stage import Stage
@@ -45,6 +46,7 @@ class ModelFlow(StageMethods):
     inputs: tuple[InputSpec, ...] = ()
     stages: tuple[Stage, ...] = ()
     profile: str | CompileProfile = "exact"
+    extensions: FlowExtensionPlan = NO_EXTENSIONS
 
     def input(
         self, name: str, shape_: Iterable[DimLike], dtype: str | DType = "f32", default: int | None = None
@@ -80,6 +82,10 @@ class ModelFlow(StageMethods):
     def with_profile(self, profile: str | CompileProfile) -> ModelFlow:
         """The same flow with another default profile: a preset's name, a path, or an object."""
         return replace(self, profile=profile)
+
+    def with_extensions(self, plan: FlowExtensionPlan) -> ModelFlow:
+        """The same flow, with the graph extensions that `build` applies; none by default."""
+        return replace(self, extensions=plan)
 
     def when(self, condition: bool, then: Callable[[ModelFlow], ModelFlow]) -> ModelFlow:
         """`then(flow)` if the condition holds, else the flow; decided now."""
@@ -131,6 +137,8 @@ class ModelFlow(StageMethods):
         lines += [f"    .stage({stage!r})" for stage in self.stages]
         if self.profile != "exact":
             lines.append(f"    .with_profile({self.profile!r})")
+        if self.extensions != NO_EXTENSIONS:
+            lines.append(f"    .with_extensions({self.extensions!r})")
         return "(" + "\n".join(lines) + ")" if len(lines) > 1 else lines[0]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rlxflow.stages.attention import SelfAttentionSpec
     from rlxflow.stages.bert import BertEncoderLayerSpec, BertQkvStyle
     from rlxflow.stages.rope import RopeTablesStage
+    from rlxflow.stages.stream import DualFunction
     from rlxflow.weights.plan import WeightSpec
 
 
@@ -129,6 +130,25 @@ class StageMethods:
 
         return self.stage(LoadStreamStage(stream))
 
+    def bind_inputs_to_streams(self, pairs: Iterable[tuple[str, str]]) -> Self:
+        """For each pair (input, stream), the declared input becomes that stream."""
+        from rlxflow.stages.stream import BindInputsToStreamsStage
+
+        return self.stage(BindInputsToStreamsStage(tuple((i, s) for i, s in pairs)))
+
+    def dual_stream(
+        self,
+        name: str,
+        a: str,
+        b: str,
+        function: DualFunction,
+        weights: Mapping[str, tuple[int | None, ...]] | Iterable[WeightSpec] = (),
+    ) -> Self:
+        """(a, b) ← function(e, a, b) on two streams; list the weights it reads as specs or {key: shape}."""
+        from rlxflow.stages.stream import dual_stream_stage
+
+        return self.stage(dual_stream_stage(name, a, b, function, weights))
+
     def self_attention(self, spec: SelfAttentionSpec) -> Self:
         from rlxflow.stages.attention import SelfAttentionStage
 
@@ -206,13 +226,30 @@ class StageMethods:
     def custom(
         self,
         emit: Callable[[Emit, Value | None], Value | None],
-        weights: Mapping[str, tuple[int | None, ...]] | tuple[WeightSpec, ...] = (),
+        weights: Mapping[str, tuple[int | None, ...]] | Iterable[WeightSpec] = (),
         name: str = "custom",
     ) -> Self:
         """A stage from a closure; list the weights it reads as specs or as {key: shape}."""
         from rlxflow.stages.custom import CustomStage
 
         return self.stage(CustomStage.of(emit, weights, name))
+
+    def plugin(
+        self,
+        emit: Callable[[Emit, Value | None], Value | None],
+        weights: Mapping[str, tuple[int | None, ...]] | Iterable[WeightSpec] = (),
+    ) -> Self:
+        """Another name of `custom`."""
+        return self.custom(emit, weights, "plugin")
+
+    def plugin_named(
+        self,
+        name: str,
+        emit: Callable[[Emit, Value | None], Value | None],
+        weights: Mapping[str, tuple[int | None, ...]] | Iterable[WeightSpec] = (),
+    ) -> Self:
+        """`custom` with the name first."""
+        return self.custom(emit, weights, name)
 
 
 def _made(make: Callable[[Any], Stage], argument: object, path: str) -> Stage:

@@ -29,6 +29,9 @@ class Stage(Protocol):
     def emit(self, e: Emit, x: Value | None) -> Value | None: ...
 
 
+FlowStage: TypeAlias = Stage  # a flow takes anything that is a Stage
+
+
 def stage_label(stage: Stage) -> str:
     """The name of a stage in paths: its `name` if it has one, else its class in snake_case."""
     name = getattr(stage, "name", None)

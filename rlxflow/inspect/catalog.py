@@ -23,8 +23,8 @@ def recipes() -> Rows:
 def stages() -> Rows:
     import rlxflow
 
-    names = [name for name in dir(rlxflow) if name.endswith("Stage") and name != "Stage"]
-    return [(name, _first_line(getattr(rlxflow, name))) for name in names]
+    found = {name: getattr(rlxflow, name) for name in dir(rlxflow) if name.endswith("Stage")}
+    return [(name, _first_line(s)) for name, s in found.items() if not getattr(s, "_is_protocol", False)]
 
 
 def ops() -> Rows:

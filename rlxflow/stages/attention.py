@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlxflow.flow.emit import Emit
+from rlxflow.flow.layer_protocols import KvCacheContract
+from rlxflow.ir.dims import shape
 from rlxflow.ir.values import Value
 from rlxflow.ops.attention import attention, cached_attention
 from rlxflow.ops.blocks import matmul_bias_act
@@ -49,16 +51,25 @@ class SelfAttentionStage:
     def weights(self) -> tuple[WeightSpec, ...]:
         s = self.spec
         query, key = s.num_heads * s.head_dim, s.num_kv_heads * s.head_dim
-        shapes = {"q": (query, s.hidden_size), "k": (key, s.hidden_size), "v": (key, s.hidden_size)}
-        shapes["o"] = (s.hidden_size, query)
+        sizes = {"q": (query, s.hidden_size), "k": (key, s.hidden_size), "v": (key, s.hidden_size)}
+        sizes["o"] = (s.hidden_size, query)
         specs = []
-        for name, shape in shapes.items():
-            specs.append(WeightSpec(f"{s.prefix}.{name}_proj.weight", shape))
+        for name, size in sizes.items():
+            specs.append(WeightSpec(f"{s.prefix}.{name}_proj.weight", size))
             if s.out_bias if name == "o" else s.qkv_bias:
-                specs.append(WeightSpec(f"{s.prefix}.{name}_proj.bias", shape[:1]))
+                specs.append(WeightSpec(f"{s.prefix}.{name}_proj.bias", size[:1]))
         if s.qk_norm_eps is not None:
             specs += [WeightSpec(f"{s.prefix}.{name}_norm.weight", (s.head_dim,)) for name in ("q", "k")]
         return tuple(specs)
+
+    def cache_contract(self) -> KvCacheContract | None:
+        """The states that hold keys and values; None with `mask_input`, where there is no cache."""
+        s = self.spec
+        if s.mask_input is not None:
+            return None
+        return KvCacheContract(
+            f"{s.prefix}.k", f"{s.prefix}.v", shape(("B", s.num_kv_heads, "C", s.head_dim))
+        )
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         x = e.need(x)

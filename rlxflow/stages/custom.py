@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
-from rlxflow.weights.plan import WeightSpec
+from rlxflow.weights.plan import WeightSpec, weight_specs
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,18 @@ class CustomStage:
     def of(
         cls,
         function: Callable[[Emit, Value | None], Value | None],
-        weights: Mapping[str, tuple[int | None, ...]] | tuple[WeightSpec, ...],
+        weights: Mapping[str, tuple[int | None, ...]] | Iterable[WeightSpec],
         name: str,
     ) -> CustomStage:
         """A custom stage whose weights are given as specs or as {key: shape}."""
-        if isinstance(weights, Mapping):
-            weights = tuple(WeightSpec(key, tuple(shape)) for key, shape in weights.items())
-        return cls(function, weights, name)
+        return cls(function, weight_specs(weights), name)
 
     def weights(self) -> tuple[WeightSpec, ...]:
         return self.specs
 
     def emit(self, e: Emit, x: Value | None) -> Value | None:
         return self.function(e, x)
+
+
+# A plugin is a custom stage under a name of its own.
+PluginStage: TypeAlias = CustomStage

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlxflow.flow.emit import Emit
+from rlxflow.ir.dims import UNKNOWN, Shape
 from rlxflow.ir.values import Value
 from rlxflow.ops.activation import Activation
 from rlxflow.ops.blocks import gated_mlp, matmul_bias_act
@@ -49,6 +50,9 @@ class GatedMlpStage:
             return specs
         return specs + tuple(WeightSpec(_bias_key(key), shape[:1]) for key, shape in shapes)
 
+    def intermediate_shape(self, hidden: Shape) -> Shape:
+        return intermediate_shape(hidden, self.intermediate_size)
+
     def emit(self, e: Emit, x: Value | None) -> Value:
         x = e.need(x)
         gate, up, down = e.weight(self.gate_key), e.weight(self.up_key), e.weight(self.down_key)
@@ -59,6 +63,11 @@ class GatedMlpStage:
         )
         gated = matmul_bias_act(x, gate, gate_bias, activation=self.activation)
         return matmul_bias_act(mul(gated, matmul_bias_act(x, up, up_bias)), down, down_bias)
+
+
+def intermediate_shape(hidden: Shape, intermediate_size: int | None) -> Shape:
+    """The shape between two projections."""
+    return (*hidden[:-1], UNKNOWN if intermediate_size is None else intermediate_size)
 
 
 def _bias_key(weight_key: str) -> str:
@@ -94,6 +103,9 @@ class MlpStage:
             WeightSpec(self.out_key, (None, n)),
             WeightSpec(_bias_key(self.out_key), (None,)),
         )
+
+    def intermediate_shape(self, hidden: Shape) -> Shape:
+        return intermediate_shape(hidden, self.intermediate_size)
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         in_bias, out_bias = e.weight(_bias_key(self.in_key)), e.weight(_bias_key(self.out_key))

@@ -33,6 +33,15 @@ class WeightSpec:
     optional: bool = False
 
 
+def weight_specs(
+    weights: Mapping[str, tuple[int | None, ...]] | Iterable[WeightSpec],
+) -> tuple[WeightSpec, ...]:
+    """Specs, given as such or as {key: shape}."""
+    if isinstance(weights, Mapping):
+        return tuple(WeightSpec(key, tuple(shape)) for key, shape in weights.items())
+    return tuple(weights)
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedTensor:
     """Where a wanted tensor comes from: the source's key and its header entry."""
