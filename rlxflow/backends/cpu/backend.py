@@ -43,7 +43,8 @@ class CpuBackend:
         target = host_target(self.target)
         plan = make_plan(graph, target, profile.precision, profile.backend.cpu.unfuse_regions)
         key = f"{plan.text} {self.checked}"
-        code = cached_code(key, target, lambda: compile_text(emit(plan, target, self.checked), target))
+        about = f"{graph.name}, {len(plan.steps)} steps, {target.name}"
+        code = cached_code(key, target, about, lambda: compile_text(emit(plan, target, self.checked), target))
         loaded = LoadedCode(code, target)
         team = team_of(thread_count(profile.backend.cpu.threads))
         checks = CheckedCalls(loaded) if self.checked else None

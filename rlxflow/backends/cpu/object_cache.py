@@ -1,41 +1,85 @@
 """Object code kept on disk, under a hash of what it was made from.
 
 The directory is `$RLXFLOW_CACHE` or the user's cache directory; it must be the user's own and writable by
-nobody else, for what lies there is executed. A file is a digest and the code behind it. Whatever goes wrong
-(no directory, a full disk, a damaged file) costs the time of a compilation and nothing else.
+nobody else, for what lies there is executed. A file is a digest, a line about the code, and the code.
+Whatever goes wrong (no directory, a full disk, a damaged file) costs a compilation's time and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import rlxflow
 from rlxflow.backends.cpu.llvm import VERSION
 from rlxflow.backends.cpu.target import Target
+from rlxflow.errors import printable
 
 CACHE_VARIABLE = "RLXFLOW_CACHE"  # a directory; empty: keep nothing
 DIGEST_BYTES = 32
 LARGEST = 64 << 20
+SUFFIXES = (".o", ".new")  # whole, and being written
 
 
-def cached_code(text: str, target: Target, make: Callable[[], bytes]) -> bytes:
-    """The object code for a plan's text: from the cache, or from `make`, and then kept."""
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """One file: bytes, time of its last change, what its code is for, and whether it would be used."""
+
+    name: str
+    size: int
+    modified: float
+    about: str
+    whole: bool
+
+
+def cached_code(text: str, target: Target, about: str, make: Callable[[], bytes]) -> bytes:
+    """The object code for a plan's text: from the cache, or from `make`, then kept with a line about it."""
     folder = cache_folder()
     if folder is None:
         return make()
     path = folder / f"{_name(text, target)}.o"
-    code = _load(path)
+    found = _content(path)
+    code = found[1] if found is not None else None
     if code is None:
         code = make()
-        _store(path, code)
+        _store(path, about, code)
     return code
+
+
+def cached_files() -> list[CachedFile]:
+    """Every file of the cache, newest first; each is read and its digest verified."""
+    found = []
+    for path in _files():
+        content = _content(path)
+        about = content[0] if content else ""
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            found.append(CachedFile(path.name, status.st_size, status.st_mtime, about, content is not None))
+    return sorted(found, key=lambda f: -f.modified)
+
+
+def clear_cache() -> int:
+    """Remove every file of the cache, those never finished too; how many were removed."""
+    removed = 0
+    for path in _files():
+        with contextlib.suppress(OSError):
+            path.unlink()
+            removed += 1
+    return removed
+
+
+def _files() -> list[Path]:
+    """What the cache made, whole or not; nothing else that may lie in the directory."""
+    folder = cache_folder()
+    return [p for p in folder.iterdir() if p.suffix in SUFFIXES] if folder is not None else []
 
 
 def cache_folder() -> Path | None:
@@ -88,8 +132,8 @@ def _digest(path: Path, code: bytes) -> bytes:
     return hashlib.blake2b(path.name.encode() + b"\0" + code, digest_size=DIGEST_BYTES).digest()
 
 
-def _load(path: Path) -> bytes | None:
-    """The code of a file that is ours and whole, else None."""
+def _content(path: Path) -> tuple[str, bytes] | None:
+    """The line about the code, and the code, of a file that is ours and whole, else None."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
@@ -100,17 +144,20 @@ def _load(path: Path) -> bytes | None:
             content = file.read(LARGEST + 1)
     except OSError:
         return None
-    code = content[DIGEST_BYTES:]
-    return code if code and content[:DIGEST_BYTES] == _digest(path, code) else None
+    if content[:DIGEST_BYTES] != _digest(path, content[DIGEST_BYTES:]):
+        return None
+    about, _, code = content[DIGEST_BYTES:].partition(b"\n")
+    return (printable(about.decode(errors="replace"), 120), code) if code else None
 
 
-def _store(path: Path, code: bytes) -> None:
+def _store(path: Path, about: str, code: bytes) -> None:
     """Write beside the place and move there, so that nobody reads half a file."""
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".new")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=SUFFIXES[1])
         with os.fdopen(handle, "wb") as file:
-            file.write(_digest(path, code) + code)
+            content = printable(about, 120).encode() + b"\n" + code
+            file.write(_digest(path, content) + content)
         Path(temporary).replace(path)
     except OSError:
         if temporary is not None:

@@ -90,7 +90,7 @@ class _Native:
 
     def __init__(self) -> None:
         target = host_target()
-        code = cached_code("team", target, lambda: compile_text(emit_team(target), target))
+        code = cached_code("team", target, "threads", lambda: compile_text(emit_team(target), target))
         self._code = LoadedCode(code, target)
         pointer, word = ctypes.c_void_p, ctypes.c_int64
         self.work: Callable[..., None] = self._code.function("work", pointer, word, word)

@@ -11,7 +11,13 @@ import pytest
 
 import rlxflow
 from rlxflow.backends.cpu.llvm import host_target
-from rlxflow.backends.cpu.object_cache import CACHE_VARIABLE, cache_folder, cached_code
+from rlxflow.backends.cpu.object_cache import (
+    CACHE_VARIABLE,
+    cache_folder,
+    cached_code,
+    cached_files,
+    clear_cache,
+)
 
 ROOT = Path(rlxflow.__file__).parent.parent
 CODE = bytes(range(256)) * 40
@@ -28,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def made(text: str = "plan", code: bytes = CODE) -> tuple[bytes, int]:
     """What the cache gives, and how often code was made for it."""
     calls: list[int] = []
-    found = cached_code(text, host_target(), lambda: calls.append(1) or code)  # type: ignore[func-returns-value]
+    found = cached_code(text, host_target(), f"code of {text}", lambda: calls.append(1) or code)  # type: ignore[func-returns-value]
     return found, len(calls)
 
 
@@ -43,7 +49,7 @@ def test_code_is_made_once(folder: Path) -> None:
 def test_the_name_depends_on_the_target(folder: Path) -> None:
     made()
     calls: list[int] = []
-    cached_code("plan", host_target("avx2"), lambda: calls.append(1) or CODE)  # type: ignore[func-returns-value]
+    cached_code("plan", host_target("avx2"), "", lambda: calls.append(1) or CODE)  # type: ignore[func-returns-value]
     assert calls
 
 
@@ -73,6 +79,19 @@ def test_a_damaged_file_is_made_again(damage: str, folder: Path) -> None:
     assert made() == (CODE, 1)
     if damage != "folder":
         assert made() == (CODE, 0)
+
+
+def test_listing_tells_whole_files_from_damaged_ones(folder: Path) -> None:
+    made()
+    made("another\nplan")
+    (folder / "unfinished.new").write_bytes(b"x")
+    (folder / "not ours").write_bytes(b"x")
+    found = {f.about: f for f in cached_files()}
+    assert set(found) == {"code of plan", "code of another\\nplan", ""}
+    assert [found[a].whole for a in sorted(found)] == [False, True, True]
+    assert found["code of plan"].size > len(CODE)
+    assert clear_cache() == 3 and cached_files() == []
+    assert [p.name for p in folder.iterdir()] == ["not ours"]
 
 
 def test_a_directory_that_others_may_write_is_not_used(folder: Path) -> None:
