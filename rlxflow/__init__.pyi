@@ -77,6 +77,7 @@ from rlxflow.stages.embed import (
     GatherAddStage as GatherAddStage,
     GatherFromInputStage as GatherFromInputStage,
 )
+from rlxflow.stages.encoder import EncoderLayerStage as EncoderLayerStage
 from rlxflow.stages.ffn import GatedMlpStage as GatedMlpStage, MlpStage as MlpStage
 from rlxflow.stages.head import GatherLastTokenStage as GatherLastTokenStage, LmHeadStage as LmHeadStage
 from rlxflow.stages.linear import LinearStage as LinearStage

@@ -127,6 +127,7 @@ CODES: dict[str, str] = {
     "RLX-F026": "a weight that two stages declare with different shapes",
     "RLX-F027": "a function that should make a flow or a stage raised, or returned something else",
     "RLX-F028": "stages after the last output, whose value nothing uses",
+    "RLX-F030": "a weight that holds several parts, without a size for them",
     # I: graphs
     "RLX-I001": "something that is not a size or a shape",
     "RLX-I002": "a named size that nothing tells",

@@ -12,7 +12,8 @@ from rlxflow.ops.attention import attention, cached_attention
 from rlxflow.ops.blocks import matmul_bias_act
 from rlxflow.ops.norm import rms_norm
 from rlxflow.ops.rope import rope
-from rlxflow.ops.shape import reshape
+from rlxflow.ops.shape import reshape, slice_
+from rlxflow.stages.stream import load
 from rlxflow.weights.plan import WeightSpec
 
 
@@ -21,10 +22,13 @@ class SelfAttentionSpec:
     """Sizes, switches and keys of one attention: `{prefix}.q_proj|k_proj|v_proj|o_proj.weight|bias`.
 
     Causal over a key/value cache, as decoders want it; with `mask_input` (an integer input [B, S], non-zero =
-    valid) over the call's own tokens, in both directions. `head_dim` need not be hidden_size / num_heads.
-    `scale` defaults to head_dim^-1/2. `qk_norm_eps` gives each head of q and k an RMSNorm
-    (`{prefix}.q_norm|k_norm.weight`). `window` > 0 limits attention to that many positions. Without
-    `rope_table` there is no rotary embedding.
+    valid) or not `cached`, over the call's own tokens in both directions. `head_dim` need not be
+    hidden_size / num_heads. `scale` defaults to head_dim^-1/2. `qk_norm_eps` gives each head of q and k an
+    RMSNorm (`{prefix}.q_norm|k_norm.weight`). `window` > 0 limits attention to that many positions (in each
+    direction, where not causal). Without `rope_table` there is no rotary embedding.
+
+    `projections` are the names of the query, key and value projections, or one name where a checkpoint holds
+    their rows in one weight. `position_bias` names a stream, [num_heads, S, S], that is added to the scores.
     """
 
     prefix: str
@@ -40,6 +44,14 @@ class SelfAttentionSpec:
     interleaved_rope: bool = False
     rope_table: str | None = "rope"
     mask_input: str | None = None
+    cached: bool = True
+    projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    out_projection: str = "o_proj"
+    position_bias: str | None = None
+
+    @property
+    def has_cache(self) -> bool:
+        return self.cached and self.mask_input is None
 
 
 @dataclass(frozen=True)
@@ -50,22 +62,24 @@ class SelfAttentionStage:
 
     def weights(self) -> tuple[WeightSpec, ...]:
         s = self.spec
-        query, key = s.num_heads * s.head_dim, s.num_kv_heads * s.head_dim
-        sizes = {"q": (query, s.hidden_size), "k": (key, s.hidden_size), "v": (key, s.hidden_size)}
-        sizes["o"] = (s.hidden_size, query)
+        rows = self._rows()
+        if len(s.projections) == 1:
+            rows = [sum(rows)]
+        linears = [(name, n, s.hidden_size, s.qkv_bias) for name, n in zip(s.projections, rows, strict=True)]
+        linears.append((s.out_projection, s.hidden_size, s.num_heads * s.head_dim, s.out_bias))
         specs = []
-        for name, size in sizes.items():
-            specs.append(WeightSpec(f"{s.prefix}.{name}_proj.weight", size))
-            if s.out_bias if name == "o" else s.qkv_bias:
-                specs.append(WeightSpec(f"{s.prefix}.{name}_proj.bias", size[:1]))
+        for name, n, k, bias in linears:
+            specs.append(WeightSpec(f"{s.prefix}.{name}.weight", (n, k)))
+            if bias:
+                specs.append(WeightSpec(f"{s.prefix}.{name}.bias", (n,)))
         if s.qk_norm_eps is not None:
             specs += [WeightSpec(f"{s.prefix}.{name}_norm.weight", (s.head_dim,)) for name in ("q", "k")]
         return tuple(specs)
 
     def cache_contract(self) -> KvCacheContract | None:
-        """The states that hold keys and values; None with `mask_input`, where there is no cache."""
+        """The states that hold keys and values; None where there is no cache."""
         s = self.spec
-        if s.mask_input is not None:
+        if not s.has_cache:
             return None
         return KvCacheContract(
             f"{s.prefix}.k", f"{s.prefix}.v", shape(("B", s.num_kv_heads, "C", s.head_dim))
@@ -77,35 +91,52 @@ class SelfAttentionStage:
         if s.num_kv_heads <= 0 or s.num_heads % s.num_kv_heads:
             message = f"{s.num_kv_heads} key heads do not divide {s.num_heads} query heads"
             raise e.error("RLX-F022", message, "choose num_kv_heads so that it divides num_heads")
-        q, k = self._rotated(e, x, "q", s.num_heads), self._rotated(e, x, "k", s.num_kv_heads)
-        context = self._attend(e, q, k, self._heads(e, x, "v", s.num_kv_heads))
+        q, k = self._rotated(e, x, 0, s.num_heads), self._rotated(e, x, 1, s.num_kv_heads)
+        context = self._attend(e, q, k, self._heads(e, x, 2, s.num_kv_heads))
         merged = reshape(context, shape=(x.dim(0), x.dim(1), s.num_heads * s.head_dim))
-        return self._linear(e, merged, "o", s.out_bias)
+        key = f"{s.prefix}.{s.out_projection}"
+        bias = e.weight(f"{key}.bias") if s.out_bias else None
+        return matmul_bias_act(merged, e.weight(f"{key}.weight"), bias)
 
     def _attend(self, e: Emit, q: Value, k: Value, v: Value) -> Value:
         s = self.spec
         scale = s.head_dim**-0.5 if s.scale is None else s.scale
-        if s.mask_input is not None:
-            return attention(q, k, v, e.input(s.mask_input), scale=scale, window=s.window)
+        if not s.has_cache:
+            mask = None if s.mask_input is None else e.input(s.mask_input)
+            bias = None if s.position_bias is None else load(e, s.position_bias)
+            return attention(q, k, v, mask, bias, scale=scale, window=s.window)
         keys = e.append_to_cache(f"{s.prefix}.k", k)
         values = e.append_to_cache(f"{s.prefix}.v", v)
         past_len, new_len = e.lengths()
         return cached_attention(q, keys, values, past_len, new_len, scale=scale, window=s.window)
 
-    def _rotated(self, e: Emit, x: Value, name: str, num_heads: int) -> Value:
+    def _rotated(self, e: Emit, x: Value, role: int, num_heads: int) -> Value:
         s = self.spec
-        heads = self._heads(e, x, name, num_heads)
+        heads = self._heads(e, x, role, num_heads)
         if s.qk_norm_eps is not None:
-            heads = rms_norm(heads, e.weight(f"{s.prefix}.{name}_norm.weight"), eps=s.qk_norm_eps)
+            heads = rms_norm(heads, e.weight(f"{s.prefix}.{'qk'[role]}_norm.weight"), eps=s.qk_norm_eps)
         if s.rope_table is None:
             return heads
         cos, sin = e.rope_tables(s.rope_table)
         return rope(heads, cos, sin, interleaved=s.interleaved_rope)
 
-    def _heads(self, e: Emit, x: Value, name: str, num_heads: int) -> Value:
-        y = self._linear(e, x, name, self.spec.qkv_bias)
+    def _heads(self, e: Emit, x: Value, role: int, num_heads: int) -> Value:
+        weight = self._part(e, role, "weight")
+        bias = self._part(e, role, "bias") if self.spec.qkv_bias else None
+        y = matmul_bias_act(x, weight, bias)
         return reshape(y, shape=(x.dim(0), x.dim(1), num_heads, self.spec.head_dim))
 
-    def _linear(self, e: Emit, x: Value, name: str, bias: bool) -> Value:
-        key = f"{self.spec.prefix}.{name}_proj"
-        return matmul_bias_act(x, e.weight(f"{key}.weight"), e.weight(f"{key}.bias") if bias else None)
+    def _part(self, e: Emit, role: int, kind: str) -> Value:
+        """The weight or bias of the query (0), key (1) or value (2) projection."""
+        names = self.spec.projections
+        if len(names) == 3:
+            return e.weight(f"{self.spec.prefix}.{names[role]}.{kind}")
+        rows = self._rows()
+        start = sum(rows[:role])
+        joined = e.weight(f"{self.spec.prefix}.{names[0]}.{kind}")
+        return slice_(joined, axis=0, start=start, stop=start + rows[role])
+
+    def _rows(self) -> list[int]:
+        """Rows of the query, key and value projections."""
+        s = self.spec
+        return [s.num_heads * s.head_dim, s.num_kv_heads * s.head_dim, s.num_kv_heads * s.head_dim]

@@ -10,6 +10,7 @@ from rlxflow.ir.values import Value
 from rlxflow.ops.activation import Activation
 from rlxflow.ops.blocks import gated_mlp, matmul_bias_act
 from rlxflow.ops.elementwise import mul
+from rlxflow.ops.shape import slice_
 from rlxflow.weights.plan import WeightSpec
 
 
@@ -18,11 +19,12 @@ class GatedMlpStage:
     """(act(x · gateᵀ) ⊙ (x · upᵀ)) · downᵀ: SwiGLU with silu, GeGLU with gelu_tanh (arXiv 2002.05202).
 
     x: [..., H]; gate, up: [intermediate_size, H]; down: [H, intermediate_size]. With `bias`, each of the
-    three has one under the key `….bias`.
+    three has one under the key `….bias`. Without `up_key`, the weight `gate_key` holds the rows of gate, then
+    those of up, and `intermediate_size` must be given.
     """
 
     gate_key: str
-    up_key: str
+    up_key: str | None
     down_key: str
     intermediate_size: int | None = None
     activation: Activation = "silu"
@@ -44,7 +46,11 @@ class GatedMlpStage:
 
     def weights(self) -> tuple[WeightSpec, ...]:
         n, h = self.intermediate_size, self.hidden_size
-        shapes = ((self.gate_key, (n, h)), (self.up_key, (n, h)), (self.down_key, (h, n)))
+        shapes = [(self.gate_key, (n, h)), (self.down_key, (h, n))]
+        if self.up_key is not None:
+            shapes.insert(1, (self.up_key, (n, h)))
+        elif n is not None:
+            shapes[0] = (self.gate_key, (2 * n, h))
         specs = tuple(WeightSpec(key, shape) for key, shape in shapes)
         if not self.bias:
             return specs
@@ -55,14 +61,25 @@ class GatedMlpStage:
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         x = e.need(x)
-        gate, up, down = e.weight(self.gate_key), e.weight(self.up_key), e.weight(self.down_key)
+        gate, up = self._gate_and_up(e, "weight")
+        down = e.weight(self.down_key)
         if not self.bias:
             return gated_mlp(x, gate, up, down, activation=self.activation)
-        gate_bias, up_bias, down_bias = (
-            e.weight(_bias_key(k)) for k in (self.gate_key, self.up_key, self.down_key)
-        )
+        gate_bias, up_bias = self._gate_and_up(e, "bias")
         gated = matmul_bias_act(x, gate, gate_bias, activation=self.activation)
-        return matmul_bias_act(mul(gated, matmul_bias_act(x, up, up_bias)), down, down_bias)
+        inner = mul(gated, matmul_bias_act(x, up, up_bias))
+        return matmul_bias_act(inner, down, e.weight(_bias_key(self.down_key)))
+
+    def _gate_and_up(self, e: Emit, kind: str) -> tuple[Value, Value]:
+        key_of = _bias_key if kind == "bias" else str
+        gate = e.weight(key_of(self.gate_key))
+        if self.up_key is not None:
+            return gate, e.weight(key_of(self.up_key))
+        n = self.intermediate_size
+        if n is None:
+            message = f"{self.gate_key!r} holds gate and up, and nothing says where up begins"
+            raise e.error("RLX-F030", message, "give intermediate_size")
+        return slice_(gate, axis=0, start=0, stop=n), slice_(gate, axis=0, start=n, stop=2 * n)
 
 
 def intermediate_shape(hidden: Shape, intermediate_size: int | None) -> Shape:
@@ -82,26 +99,27 @@ class MlpStage:
     out_key: str
     intermediate_size: int | None = None
     activation: Activation = "gelu"
+    hidden_size: int | None = None
 
     @classmethod
     def hf_bert(
-        cls, prefix: str, intermediate_size: int | None = None, activation: Activation = "gelu"
+        cls,
+        prefix: str,
+        intermediate_size: int | None = None,
+        activation: Activation = "gelu",
+        hidden_size: int | None = None,
     ) -> MlpStage:
         """Keys `{prefix}.intermediate.dense.*` and `{prefix}.output.dense.*`."""
-        return cls(
-            f"{prefix}.intermediate.dense.weight",
-            f"{prefix}.output.dense.weight",
-            intermediate_size,
-            activation,
-        )
+        in_key, out_key = f"{prefix}.intermediate.dense.weight", f"{prefix}.output.dense.weight"
+        return cls(in_key, out_key, intermediate_size, activation, hidden_size)
 
     def weights(self) -> tuple[WeightSpec, ...]:
-        n = self.intermediate_size
+        n, h = self.intermediate_size, self.hidden_size
         return (
-            WeightSpec(self.in_key, (n, None)),
+            WeightSpec(self.in_key, (n, h)),
             WeightSpec(_bias_key(self.in_key), (n,)),
-            WeightSpec(self.out_key, (None, n)),
-            WeightSpec(_bias_key(self.out_key), (None,)),
+            WeightSpec(self.out_key, (h, n)),
+            WeightSpec(_bias_key(self.out_key), (h,)),
         )
 
     def intermediate_shape(self, hidden: Shape) -> Shape:
