@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "find everything that is wrong with a model",
     "build": "print a model's graph or flow",
     "profile": "show, check and list compile profiles",
+    "bench": "measure a model's speed beside what the machine can do",
     "cache": "list, verify or clear the compiled code kept on disk",
     "list": "list recipes, stages, ops, presets or backends",
     "doctor": "show what this machine and installation have",

@@ -66,6 +66,11 @@ class CpuExecutable:
         """What runs, in order: the op each step is named after, and its stage."""
         return [s.label for s in self._plan.steps]
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of all weights as the kernels read them."""
+        return sum(array.nbytes for array in self._pointers.weights)
+
     def new_state(self, batch: int, capacity: int) -> CacheState:
         """No caches: this backend runs encoders."""
         return CacheState({}, np.zeros(batch, np.int32), capacity)
