@@ -100,6 +100,7 @@ from rlxflow.stages.residual import (
     ResidualSaveStage as ResidualSaveStage,
 )
 from rlxflow.stages.rope import RopeTablesStage as RopeTablesStage
+from rlxflow.stages.scale import EmbedScaleStage as EmbedScaleStage
 from rlxflow.stages.side_outputs import SideOutputs as SideOutputs, SideOutputsStage as SideOutputsStage
 from rlxflow.stages.stream import (
     BindInputsToStreamsStage as BindInputsToStreamsStage,

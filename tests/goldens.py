@@ -120,8 +120,18 @@ class SmolLm2Prompt:
     logits: Array | None
 
 
+def hf_model_types() -> list[str]:
+    """Every `model_type` with goldens, for parametrised tests."""
+    return sorted(path.stem.removeprefix("hf_") for path in FOLDER.glob("hf_*.json"))
+
+
+def hf_decoders() -> list[str]:
+    """Those that are language models over a key/value cache."""
+    return [name for name in hf_model_types() if "logits" in hf_case(name, hf_names(name)[0]).expected]
+
+
 def hf_names(model_type: str) -> list[str]:
-    """Names of the cases of `bert`, `llama`, `qwen2` or `qwen3`, for parametrised tests."""
+    """Names of the cases of one architecture, for parametrised tests; the first one is `plain`."""
     return [record["name"] for record in _json(f"hf_{model_type}")["cases"]]
 
 

@@ -65,6 +65,11 @@ class DecoderConfig(RecipeConfig):
             default_theta=self.default_theta,
         )
 
+    @property
+    def rope_tables(self) -> dict[str, RopeConfig]:
+        """The rotary tables that the layers use, by name."""
+        return {"rope": self.rope}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.num_attention_heads % self.num_kv_heads:

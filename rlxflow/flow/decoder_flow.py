@@ -12,23 +12,34 @@ if TYPE_CHECKING:
     from rlxflow.flow.decoder_config import DecoderConfig
 
 
-def decoder_flow(name: str, config: DecoderConfig, layer: Callable[[int], Stage]) -> ModelFlow:
+def decoder_flow(
+    name: str,
+    config: DecoderConfig,
+    layer: Callable[[int], Stage],
+    *,
+    embedding_scale: float = 1.0,
+    norm_offset: bool = False,
+    logit_scale: float = 1.0,
+    logit_softcap: float = 0.0,
+) -> ModelFlow:
     """input_ids [B, S] → last_hidden_state [B, S, H], logits [B, S, V] and last_logits [B, V].
 
-    Embedding, rope tables, `layer(0)` … `layer(num_hidden_layers − 1)`, final RMSNorm, head, under HF's keys.
+    Embedding · embedding_scale, the config's rope tables, `layer(0)` … `layer(num_hidden_layers − 1)`, final
+    RMSNorm (see `RmsNormStage` for its offset), head (see `LmHeadStage`), under HF's keys.
     """
     from rlxflow.stages.rope import RopeTablesStage
 
-    rope = config.rope
+    flow = ModelFlow(name).decoder_inputs().token_embed(config.vocab_size, config.hidden_size)
+    flow = flow.embed_scale(embedding_scale)
+    for table, rope in config.rope_tables.items():
+        flow = flow.rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling, table))
     return (
-        ModelFlow(name)
-        .decoder_inputs()
-        .token_embed(config.vocab_size, config.hidden_size)
-        .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling))
-        .repeat_layers(config.num_hidden_layers, layer)
-        .final_norm(config.rms_norm_eps, config.hidden_size)
+        flow.repeat_layers(config.num_hidden_layers, layer)
+        .final_norm(config.rms_norm_eps, config.hidden_size, norm_offset)
         .output("last_hidden_state")
-        .lm_head(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
+        .lm_head(
+            config.vocab_size, config.hidden_size, config.tie_word_embeddings, logit_scale, logit_softcap
+        )
     )
 
 

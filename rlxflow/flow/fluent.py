@@ -97,13 +97,19 @@ class StageMethods:
 
         return self.stage(RmsNormStage(key, eps, unit_offset, hidden_size))
 
-    def final_norm(self, eps: float, hidden_size: int | None = None) -> Self:
-        return self.rms_norm("model.norm.weight", eps, hidden_size=hidden_size)
+    def final_norm(self, eps: float, hidden_size: int | None = None, unit_offset: bool = False) -> Self:
+        return self.rms_norm("model.norm.weight", eps, unit_offset, hidden_size)
 
     def layer_norm(self, key: str, bias_key: str | None, eps: float, hidden_size: int | None = None) -> Self:
         from rlxflow.stages.norm import LayerNormStage
 
         return self.stage(LayerNormStage(key, bias_key, eps, hidden_size))
+
+    def embed_scale(self, factor: float) -> Self:
+        """Multiply by a number; one of 1 adds no stage."""
+        from rlxflow.stages.scale import EmbedScaleStage
+
+        return self if factor == 1 else self.stage(EmbedScaleStage(factor))
 
     def linear(self, key: str, out_features: int | None = None, bias_key: str | None = None) -> Self:
         from rlxflow.stages.linear import LinearStage
@@ -201,10 +207,12 @@ class StageMethods:
 
         return self.stage(GatherLastTokenStage())
 
-    def lm_head(self, vocab_size: int, hidden_size: int, tied: bool = False) -> Self:
+    def lm_head(
+        self, vocab_size: int, hidden_size: int, tied: bool = False, scale: float = 1.0, softcap: float = 0.0
+    ) -> Self:
         from rlxflow.stages.head import LmHeadStage
 
-        return self.stage(LmHeadStage(vocab_size, hidden_size, tied))
+        return self.stage(LmHeadStage(vocab_size, hidden_size, tied, scale=scale, softcap=softcap))
 
     def cls_token_pool(self) -> Self:
         from rlxflow.stages.pool import ClsTokenPoolStage

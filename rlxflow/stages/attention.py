@@ -23,9 +23,11 @@ class SelfAttentionSpec:
 
     Causal over a key/value cache, as decoders want it; with `mask_input` (an integer input [B, S], non-zero =
     valid) or not `cached`, over the call's own tokens in both directions. `head_dim` need not be
-    hidden_size / num_heads. `scale` defaults to head_dim^-1/2. `qk_norm_eps` gives each head of q and k an
-    RMSNorm (`{prefix}.q_norm|k_norm.weight`). `window` > 0 limits attention to that many positions (in each
-    direction, where not causal). Without `rope_table` there is no rotary embedding.
+    hidden_size / num_heads. `scale` defaults to head_dim^-1/2; `softcap` c > 0 turns scores s into
+    c · tanh(s / c). `qk_norm_eps` gives each head of q and k an RMSNorm (`{prefix}.q_norm|k_norm.weight`),
+    with `qk_norm_whole` one over all heads, and with `qk_norm_offset` by 1 + w. `window` > 0 limits attention
+    to that many positions (in each direction, where not causal). Without `rope_table` there is no rotary
+    embedding.
 
     `projections` are the names of the query, key and value projections, or one name where a checkpoint holds
     their rows in one weight. `position_bias` names a stream, [num_heads, S, S], that is added to the scores.
@@ -39,8 +41,11 @@ class SelfAttentionSpec:
     qkv_bias: bool = False
     out_bias: bool = False
     qk_norm_eps: float | None = None
+    qk_norm_whole: bool = False
+    qk_norm_offset: bool = False
     window: int = 0
     scale: float | None = None
+    softcap: float = 0.0
     interleaved_rope: bool = False
     rope_table: str | None = "rope"
     mask_input: str | None = None
@@ -73,7 +78,9 @@ class SelfAttentionStage:
             if bias:
                 specs.append(WeightSpec(f"{s.prefix}.{name}.bias", (n,)))
         if s.qk_norm_eps is not None:
-            specs += [WeightSpec(f"{s.prefix}.{name}_norm.weight", (s.head_dim,)) for name in ("q", "k")]
+            for name, n in zip("qk", self._rows(), strict=False):
+                width = n if s.qk_norm_whole else s.head_dim
+                specs.append(WeightSpec(f"{s.prefix}.{name}_norm.weight", (width,)))
         return tuple(specs)
 
     def cache_contract(self) -> KvCacheContract | None:
@@ -104,27 +111,41 @@ class SelfAttentionStage:
         if not s.has_cache:
             mask = None if s.mask_input is None else e.input(s.mask_input)
             bias = None if s.position_bias is None else load(e, s.position_bias)
-            return attention(q, k, v, mask, bias, scale=scale, window=s.window)
+            return attention(q, k, v, mask, bias, scale=scale, window=s.window, softcap=s.softcap)
         keys = e.append_to_cache(f"{s.prefix}.k", k)
         values = e.append_to_cache(f"{s.prefix}.v", v)
         past_len, new_len = e.lengths()
-        return cached_attention(q, keys, values, past_len, new_len, scale=scale, window=s.window)
+        return cached_attention(
+            q, keys, values, past_len, new_len, scale=scale, window=s.window, softcap=s.softcap
+        )
 
     def _rotated(self, e: Emit, x: Value, role: int, num_heads: int) -> Value:
         s = self.spec
-        heads = self._heads(e, x, role, num_heads)
-        if s.qk_norm_eps is not None:
-            heads = rms_norm(heads, e.weight(f"{s.prefix}.{'qk'[role]}_norm.weight"), eps=s.qk_norm_eps)
+        if s.qk_norm_whole:
+            heads = self._split(self._normed(e, self._projected(e, x, role), role), num_heads)
+        else:
+            heads = self._normed(e, self._heads(e, x, role, num_heads), role)
         if s.rope_table is None:
             return heads
         cos, sin = e.rope_tables(s.rope_table)
         return rope(heads, cos, sin, interleaved=s.interleaved_rope)
 
+    def _normed(self, e: Emit, x: Value, role: int) -> Value:
+        s = self.spec
+        if s.qk_norm_eps is None:
+            return x
+        weight = e.weight(f"{s.prefix}.{'qk'[role]}_norm.weight")
+        return rms_norm(x, weight, eps=s.qk_norm_eps, unit_offset=s.qk_norm_offset)
+
     def _heads(self, e: Emit, x: Value, role: int, num_heads: int) -> Value:
-        weight = self._part(e, role, "weight")
+        return self._split(self._projected(e, x, role), num_heads)
+
+    def _split(self, x: Value, num_heads: int) -> Value:
+        return reshape(x, shape=(x.dim(0), x.dim(1), num_heads, self.spec.head_dim))
+
+    def _projected(self, e: Emit, x: Value, role: int) -> Value:
         bias = self._part(e, role, "bias") if self.spec.qkv_bias else None
-        y = matmul_bias_act(x, weight, bias)
-        return reshape(y, shape=(x.dim(0), x.dim(1), num_heads, self.spec.head_dim))
+        return matmul_bias_act(x, self._part(e, role, "weight"), bias)
 
     def _part(self, e: Emit, role: int, kind: str) -> Value:
         """The weight or bias of the query (0), key (1) or value (2) projection."""

@@ -1,16 +1,18 @@
-"""The pre-norm decoder layer that Llama, Mistral, Qwen and their kin share.
+"""The decoder layer that Llama, Mistral, Qwen, Gemma, OLMo, Granite and their kin share.
 
 One description serves prefill, chunked prefill and decode: keys and values go to a cache, and what a token
 sees follows from the lengths past_len and new_len.
 
-    x ─┬─ rms_norm ─ q,k,v ─ [qk norm] ─ rope ─ cache ─ attention ─ o ─┬─ rms_norm ─ gated mlp ─┬─ y
-       └────────────────────────────── add ──────────────────────────┴──────── add ───────────┘
+    x ─┬─ [norm] ─ q,k,v ─ [qk norm] ─ [rope] ─ cache ─ attention ─ o ─ [norm] ─┬─ h
+       └──────────────────────────────── add ───────────────────────────────────┘
+    h ─┬─ [norm] ─ gated mlp ─ [norm] ─┬─ y
+       └───────────── add ─────────────┘
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
@@ -20,10 +22,15 @@ from rlxflow.ops.elementwise import add
 from rlxflow.ops.norm import rms_norm
 from rlxflow.stages.attention import SelfAttentionSpec, SelfAttentionStage
 from rlxflow.stages.ffn import GatedMlpStage
+from rlxflow.stages.scale import scaled
 from rlxflow.weights.plan import WeightSpec
 
 if TYPE_CHECKING:
     from rlxflow.flow.decoder_config import DecoderConfig
+
+
+Norms: TypeAlias = tuple[str | None, str | None, str | None, str | None]
+PRE_NORMS: Norms = ("input_layernorm", None, "post_attention_layernorm", None)
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,11 @@ class DecoderLayerSpec:
     """Sizes, switches and keys of one decoder layer.
 
     `layer_prefix` is e.g. "model.layers.0"; keys below it are HF's. `head_dim` need not be
-    hidden_size / num_heads. `window` > 0 limits attention to the latest `window` positions. `scale`
-    defaults to head_dim^-1/2. With `qk_norm` each head of q and k gets an RMSNorm of its own.
+    hidden_size / num_heads. `norms` names the RMSNorms before and after attention and before and after the
+    feed-forward network, None where there is none: Llama has the first and third, Gemma 2 all, OLMo 2 the
+    second and fourth. `norm_offset`: norms multiply by 1 + w. `residual_multiplier` scales what a block adds.
+    `qk_norm`: RMSNorm of each head of q and k, or with `qk_norm_whole` of all heads together. `window`,
+    `scale`, `softcap` and `rope_table` as in `SelfAttentionSpec`.
     """
 
     layer_prefix: str
@@ -46,11 +56,16 @@ class DecoderLayerSpec:
     out_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    qk_norm_whole: bool = False
+    norms: Norms = PRE_NORMS
+    norm_offset: bool = False
+    residual_multiplier: float = 1.0
     activation: Activation = "silu"
     window: int = 0
     scale: float | None = None
+    softcap: float = 0.0
     interleaved_rope: bool = False
-    rope_table: str = "rope"
+    rope_table: str | None = "rope"
 
     @classmethod
     def hf(cls, layer_prefix: str, config: DecoderConfig) -> Self:
@@ -69,28 +84,43 @@ class DecoderLayerSpec:
 
 @dataclass(frozen=True)
 class DecoderLayerStage:
-    """h = x + o(attn(norm(x))); y = h + mlp(norm(h)), with RMSNorm; x, y: [B, S, hidden_size]."""
+    """h = x + r · n₂(attn(n₁(x))); y = h + r · n₄(mlp(n₃(h))); x, y: [B, S, hidden_size].
+
+    n₁ … n₄ are the RMSNorms of `DecoderLayerSpec.norms`, r is `residual_multiplier`.
+    """
 
     spec: DecoderLayerSpec
 
     def weights(self) -> tuple[WeightSpec, ...]:
         p, h = self.spec.layer_prefix, self.spec.hidden_size
-        norms = [
-            WeightSpec(f"{p}.{name}.weight", (h,)) for name in ("input_layernorm", "post_attention_layernorm")
-        ]
-        return (norms[0], *self._attention().weights(), norms[1], *self._mlp().weights())
+        before, after, *around_mlp = (
+            (WeightSpec(f"{p}.{name}.weight", (h,)),) if name else () for name in self.spec.norms
+        )
+        attention, mlp = self._attention().weights(), self._mlp().weights()
+        return (*before, *attention, *after, *around_mlp[0], *mlp, *around_mlp[1])
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         x = e.need(x)
         s = self.spec
-        normed = rms_norm(x, e.weight(f"{s.layer_prefix}.input_layernorm.weight"), eps=s.eps)
+        before_attention, after_attention, before_mlp, after_mlp = s.norms
+        normed = self._norm(e, before_attention, x)
         with e.scope("attention"):
             attended = self._attention().emit(e, normed)
-        norm_weight = e.weight(f"{s.layer_prefix}.post_attention_layernorm.weight")
-        h, normed = residual_rms_norm(attended, x, norm_weight, eps=s.eps)
+        attended = scaled(self._norm(e, after_attention, attended), s.residual_multiplier)
+        if before_mlp is None:
+            h = normed = add(attended, x)
+        else:
+            weight = e.weight(f"{s.layer_prefix}.{before_mlp}.weight")
+            h, normed = residual_rms_norm(attended, x, weight, eps=s.eps, unit_offset=s.norm_offset)
         with e.scope("mlp"):
             out = self._mlp().emit(e, normed)
-        return add(h, out)
+        return add(h, scaled(self._norm(e, after_mlp, out), s.residual_multiplier))
+
+    def _norm(self, e: Emit, name: str | None, x: Value) -> Value:
+        if name is None:
+            return x
+        s = self.spec
+        return rms_norm(x, e.weight(f"{s.layer_prefix}.{name}.weight"), eps=s.eps, unit_offset=s.norm_offset)
 
     def _attention(self) -> SelfAttentionStage:
         s = self.spec
@@ -104,8 +134,11 @@ class DecoderLayerStage:
                 qkv_bias=s.qkv_bias,
                 out_bias=s.out_bias,
                 qk_norm_eps=s.eps if s.qk_norm else None,
+                qk_norm_offset=s.norm_offset,
+                qk_norm_whole=s.qk_norm_whole,
                 window=s.window,
                 scale=s.scale,
+                softcap=s.softcap,
                 interleaved_rope=s.interleaved_rope,
                 rope_table=s.rope_table,
             )

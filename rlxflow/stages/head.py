@@ -11,6 +11,7 @@ from rlxflow.ops.elementwise import maximum, sub
 from rlxflow.ops.leaves import full
 from rlxflow.ops.linear import linear
 from rlxflow.ops.shape import select_token
+from rlxflow.stages.scale import scaled, softcapped
 from rlxflow.weights.plan import WeightSpec
 
 
@@ -34,9 +35,10 @@ class GatherLastTokenStage:
 
 @dataclass(frozen=True)
 class LmHeadStage:
-    """Logits x · Wᵀ, as two outputs: `logits` [B, S, V], and `last_logits` [B, V] of each last token.
+    """Logits scale · x · Wᵀ, as two outputs: `logits` [B, S, V], and `last_logits` [B, V] of each last token.
 
-    W is `lm_head.weight` [vocab_size, hidden_size]; a tied head uses the embedding table itself.
+    W is `lm_head.weight` [vocab_size, hidden_size]; a tied head uses the embedding table itself. With
+    `softcap` c > 0 every logit z becomes c · tanh(z / c).
     """
 
     vocab_size: int
@@ -44,6 +46,8 @@ class LmHeadStage:
     tied: bool = False
     key: str = "lm_head.weight"
     embedding_key: str = "model.embed_tokens.weight"
+    scale: float = 1.0
+    softcap: float = 0.0
 
     def weights(self) -> tuple[WeightSpec, ...]:
         tied_to = self.embedding_key if self.tied else None
@@ -52,7 +56,9 @@ class LmHeadStage:
     def emit(self, e: Emit, x: Value | None) -> Value:
         x = e.need(x)
         weight = e.weight(self.key)
-        logits = linear(x, weight)
+        logits, last = (
+            softcapped(scaled(linear(h, weight), self.scale), self.softcap) for h in (x, last_token(e, x))
+        )
         e.output("logits", logits)
-        e.output("last_logits", linear(last_token(e, x), weight))
+        e.output("last_logits", last)
         return logits

@@ -27,7 +27,7 @@ from rlxflow.runtime.bisect_fusion import bisect
 from rlxflow.runtime.compile import compile_graph, explain
 from rlxflow.runtime.verify_fusion import first_wrong, verify_rewrites
 
-MODELS = ("bert", "llama", "qwen2", "qwen3")
+MODELS = goldens.hf_model_types()
 
 
 @pytest.fixture(params=MODELS)

@@ -1,11 +1,12 @@
-"""Make `goldens/hf_{bert,llama,qwen2,qwen3}.*`: outputs of tiny random models as Hugging Face computes them.
+"""Make `goldens/hf_*`: outputs of tiny random models as Hugging Face computes them.
 
 Run with torch and transformers:
 
     python tests/oracles/make_hf_goldens.py [model_type ...]
 
 Models run in float32 with eager attention. Weights are those of `tiny_weights`, loaded by name and strictly.
-`tests/goldens.py` reads the files and says what they hold.
+`tests/goldens.py` reads the files and says what they hold. The configs are in `hf_cases.py` and, one file
+for each `model_type`, in `cases/`: a new architecture is one new file there.
 
 The script fails unless, in every case, each sub-block moves the residual by 10 % or more, float32 rounding
 (against the same model in float64, each sequence alone) stays under a quarter of the tolerance, and every
@@ -20,6 +21,8 @@ import copy
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,9 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import hf_cases
 from goldens import error
-from hf_cases import CASES, Case, Config
+from hf_cases import Case, Config
 from perturb import NEAR_FIELD, perturbations
 from tiny_weights import tiny_weights
 
@@ -38,20 +42,25 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 TOLERANCE = 1e-5
 SEED = 1
 
-MODEL_CLASSES = {
-    "bert": lambda config: transformers.BertModel(config, add_pooling_layer=False),
-    "llama": transformers.LlamaForCausalLM,
-    "qwen2": transformers.Qwen2ForCausalLM,
-    "qwen3": transformers.Qwen3ForCausalLM,
-}
+MODEL_CLASSES = {"bert": lambda config: transformers.BertModel(config, add_pooling_layer=False)}
 Arrays = dict[str, np.ndarray]
+
+
+def cases_of() -> dict[str, list[Case]]:
+    """The cases by `model_type`: those in one file, and those of `cases/<model_type>.py`."""
+    files = sorted((Path(__file__).parent / "cases").glob("*.py"))
+    return hf_cases.CASES | {f.stem: import_module(f"cases.{f.stem}").CASES for f in files}
+
+
+CASES = cases_of()
 
 
 def build(config: Config) -> tuple[Any, dict[str, tuple[int, ...]]]:
     """The Hugging Face model of `config` with tiny weights, and the shapes of its parameters (ties once)."""
     parsed = transformers.AutoConfig.for_model(**copy.deepcopy(config))
     parsed._attn_implementation = "eager"
-    model = MODEL_CLASSES[config["model_type"]](parsed).float().eval()
+    cls = MODEL_CLASSES.get(config["model_type"]) or getattr(transformers, config["architectures"][0])
+    model = cls(parsed).float().eval()
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     state = {name: torch.from_numpy(value) for name, value in tiny_weights(shapes, SEED).items()}
     if parsed.tie_word_embeddings and "lm_head.weight" in model.state_dict():
@@ -87,7 +96,39 @@ def run(model: Any, inputs: Arrays) -> np.ndarray:
 
 @torch.no_grad()
 def smallest_contribution(model: Any, inputs: Arrays) -> float:
-    """min over sub-blocks of |what the block adds| / |the residual it is added to|, over valid positions."""
+    """min over sub-blocks of |how the block moves the residual| / |the residual|, over valid positions."""
+    return _by_norms(model, inputs) if model.config.model_type == "bert" else _by_silence(model, inputs)
+
+
+def _by_silence(model: Any, inputs: Arrays) -> float:
+    """Each layer once more without its attention, and without its feed-forward network."""
+    valid = torch.from_numpy(inputs["attention_mask"].astype(bool))
+    calls: list[tuple[Any, Any, Any, torch.Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda *call: calls.append(call), with_kwargs=True)
+        for layer in model.model.layers
+    ]
+    run(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    moved = []
+    for layer, args, kwargs, output in calls:
+        for block in (layer.self_attn, layer.mlp):
+            hook = block.register_forward_hook(lambda _, args, output: _zeros(output))
+            moved.append(
+                (layer(*args, **{**kwargs, "past_key_values": None}) - output)[valid].norm()
+                / output[valid].norm()
+            )
+            hook.remove()
+    return float(min(moved))
+
+
+def _zeros(output: Any) -> Any:
+    return (_zeros(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)
+
+
+def _by_norms(model: Any, inputs: Arrays) -> float:
+    """By what each norm of an encoder with norms behind its blocks is given and gives."""
     valid = torch.from_numpy(inputs["attention_mask"].astype(bool))
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     hooks = [
@@ -98,18 +139,22 @@ def smallest_contribution(model: Any, inputs: Arrays) -> float:
     run(model, inputs)
     for hook in hooks:
         hook.remove()
-    # The residual reaches each norm and leaves it untouched, except in BERT, where it goes through the norm.
-    through = model.config.model_type == "bert"
-    before = [output if through else value for value, output in seen[:-1]]
+    before = [output for _, output in seen[:-1]]
     after = [value for value, _ in seen[1:]]
     return min(float((b - a).norm() / a.norm()) for a, b in zip(before, after, strict=True))
+
+
+def misread(config: Config) -> Iterator[tuple[str, Config]]:
+    """What `cases/<model_type>.py` says may be misread beside the fields that `perturb.py` knows."""
+    name = f"cases.{config['model_type']}"
+    return import_module(name).misread(config) if name in sys.modules else iter(())
 
 
 def check_perturbations(case: Case, inputs: Arrays, expected: np.ndarray) -> dict[str, float]:
     """How far the output moves when a field of the config is misread."""
     valid = inputs["attention_mask"].astype(bool)
     moved: dict[str, float] = {}
-    for field, config in perturbations(case.config):
+    for field, config in (*perturbations(case.config), *misread(case.config)):
         moved[field] = error(run(build(config)[0], inputs), expected, valid)
     for field in case.idle:
         assert moved.pop(field) == 0.0, (case.name, field)

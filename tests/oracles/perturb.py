@@ -28,16 +28,27 @@ def perturbations(config: Config) -> Iterator[tuple[str, Config]]:
     for field in ("rms_norm_eps", "layer_norm_eps"):
         if config.get(field, 0.0) > 1e-4:
             yield field, {**config, field: 1e-6}
-    yield "hidden_act", {**config, "hidden_act": OTHER_ACT[config["hidden_act"]]}
-    if config["hidden_act"] in NEAR_ACT:
-        yield NEAR_FIELD, {**config, "hidden_act": NEAR_ACT[config["hidden_act"]]}
+    act = "hidden_act" if "hidden_act" in config else "hidden_activation"
+    if act in config:
+        yield act, {**config, act: OTHER_ACT[config[act]]}
+        if config[act] in NEAR_ACT:
+            yield NEAR_FIELD, {**config, act: NEAR_ACT[config[act]]}
     yield "num_hidden_layers", _with_layers(config, config["num_hidden_layers"] - 1)
-    for flag in FLAGS[config["model_type"]]:
-        yield flag, {**config, flag: not config.get(flag, False)}
+    yield from flipped(config, *FLAGS.get(config["model_type"], ()))
     yield from _heads(config)
     yield from _windows(config)
     if config["model_type"] != "bert":
         yield from _rope(config)
+
+
+def flipped(config: Config, *flags: str) -> Iterator[tuple[str, Config]]:
+    """Each of these flags the other way."""
+    return ((flag, {**config, flag: not config.get(flag, False)}) for flag in flags)
+
+
+def times(config: Config, *fields: str, factor: float = 1.3) -> Iterator[tuple[str, Config]]:
+    """Each of these fields, where the config has a number there, times a factor."""
+    return ((f, {**config, f: factor * config[f]}) for f in fields if config.get(f) is not None)
 
 
 def _with_layers(config: Config, count: int) -> Config:
@@ -82,6 +93,8 @@ def _windows(config: Config) -> Iterator[tuple[str, Config]]:
 def _rope(config: Config) -> Iterator[tuple[str, Config]]:
     place = "rope_parameters" if "rope_parameters" in config else "rope_scaling"
     rope = config.get(place) or {}
+    if any(isinstance(value, dict) for value in rope.values()):
+        return  # one for each kind of layer
     if "rope_theta" in config or not rope:
         yield "rope_theta", {**config, "rope_theta": 2 * config.get("rope_theta", 10000.0)}
     for field, value in rope.items():

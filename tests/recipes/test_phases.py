@@ -13,11 +13,11 @@ import rlxflow
 from rlxflow.profile.load import load_profile
 
 TOLERANCE = 1e-5
-DECODERS = [(t, n) for t in ("llama", "qwen2", "qwen3") for n in goldens.hf_names(t)]
+DECODERS = [(t, n) for t in goldens.hf_decoders() for n in goldens.hf_names(t)]
 WITHIN = [case for case in DECODERS if "long_rope" not in goldens.hf_case(*case).tags]
 SEVERAL = [
     (model_type, name)
-    for model_type in ("bert", "llama", "qwen2", "qwen3")
+    for model_type in goldens.hf_model_types()
     for name in goldens.hf_names(model_type)
     if len(goldens.hf_case(model_type, name).valid) > 1
 ]
@@ -128,7 +128,7 @@ def test_a_sequence_has_the_same_bits_alone_and_in_any_batch(model_type: str, na
     assert np.array_equal(model(**wide)[output], np.pad(together[order], ((0, 0), (3, 5), (0, 0))))
 
 
-@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("model_type", goldens.hf_decoders())
 def test_last_logits_are_those_of_each_last_token(model_type: str, tmp_path) -> None:
     golden = goldens.hf_case(model_type, "plain")
     model = rlxflow.load(write_golden(tmp_path, golden))

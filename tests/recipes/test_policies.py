@@ -16,9 +16,7 @@ from rlxflow.runtime.model import Model
 from rlxflow.weights.source import MapWeights
 
 CASES = [
-    (model_type, name)
-    for model_type in ("bert", "llama", "qwen2", "qwen3")
-    for name in goldens.hf_names(model_type)
+    (model_type, name) for model_type in goldens.hf_model_types() for name in goldens.hf_names(model_type)
 ]
 
 

@@ -23,7 +23,7 @@ from rlxflow.ir.verify import verify
 from rlxflow.profile.model import CompileProfile
 from rlxflow.weights.source import MapWeights
 
-MODELS = ("bert", "llama", "qwen2", "qwen3")
+MODELS = goldens.hf_model_types()
 CASES = [(m, name) for m in MODELS for name in goldens.hf_names(m)]
 cases = pytest.mark.parametrize(("model_type", "name"), CASES)
 any_tokens = pytest.mark.parametrize("tokens", [32, 512])
