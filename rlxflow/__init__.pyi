@@ -19,6 +19,7 @@ from rlxflow.flow.decoder_flow import decoder_flow as decoder_flow, decoder_plac
 from rlxflow.flow.emit import Emit as Emit, Problem as Problem
 from rlxflow.flow.extensions import FlowExtensionPlan as FlowExtensionPlan, graph_extension as graph_extension
 from rlxflow.flow.flow import InputSpec as InputSpec, ModelFlow as ModelFlow
+from rlxflow.flow.hybrid_pattern import HybridPattern as HybridPattern
 from rlxflow.flow.layer_protocols import (
     AttentionStage as AttentionStage,
     BlockAsLayer as BlockAsLayer,
@@ -79,6 +80,7 @@ from rlxflow.stages.embed import (
 )
 from rlxflow.stages.encoder import EncoderLayerStage as EncoderLayerStage
 from rlxflow.stages.ffn import GatedMlpStage as GatedMlpStage, MlpStage as MlpStage
+from rlxflow.stages.gated_delta import GdnInputSlots as GdnInputSlots, GdnScanStage as GdnScanStage
 from rlxflow.stages.head import GatherLastTokenStage as GatherLastTokenStage, LmHeadStage as LmHeadStage
 from rlxflow.stages.linear import LinearStage as LinearStage
 from rlxflow.stages.llama import LlamaDecoderSpec as LlamaDecoderSpec, LlamaDecoderStage as LlamaDecoderStage

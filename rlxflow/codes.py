@@ -128,6 +128,9 @@ CODES: dict[str, str] = {
     "RLX-F027": "a function that should make a flow or a stage raised, or returned something else",
     "RLX-F028": "stages after the last output, whose value nothing uses",
     "RLX-F030": "a weight that holds several parts, without a size for them",
+    "RLX-F060": "a size that a stage needs as a number, and that only a call tells",
+    "RLX-F061": "a hybrid layer pattern that breaks the rules",
+    "RLX-F062": "a hybrid layer pattern with a symbol that has no function",
     # I: graphs
     "RLX-I001": "something that is not a size or a shape",
     "RLX-I002": "a named size that nothing tells",
@@ -193,6 +196,7 @@ CODES: dict[str, str] = {
     "RLX-R070": "a size or a limit that is too small",
     "RLX-R071": "no fusion rule of that name",
     "RLX-R072": "a model that was not loaded from files cannot be saved",
+    "RLX-R080": "a recurrent state that should forget some of its tokens",
     # X: plugins
     "RLX-X001": "two ops of one name",
     "RLX-X002": "a backend that does not load",

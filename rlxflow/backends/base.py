@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rlxflow.dtypes import Array
+from rlxflow.errors import InputError
+from rlxflow.ir.dims import names
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 class CacheState:
     """The caches of some sequences: a handle that the caller keeps and the executable fills.
 
-    `arrays` maps a cache name to [B, Hkv, capacity, D]; `lengths` counts the valid rows per sequence.
+    `arrays` maps a cache name to [B, Hkv, capacity, D]; `lengths` counts the valid rows per sequence. Arrays
+    named in `recurrent` have no positions: each sums up all that its sequence has seen.
     """
 
     arrays: dict[str, Array]
     lengths: Array
     capacity: int
+    recurrent: frozenset[str] = frozenset()
 
     def grow(self, capacity: int) -> None:
         """Make room for more positions; at least doubles, so that appending costs O(1) per token."""
@@ -35,14 +39,30 @@ class CacheState:
             return
         capacity = max(capacity, 2 * self.capacity)
         for name, old in self.arrays.items():
+            if name in self.recurrent:
+                continue
             new = np.zeros((*old.shape[:2], capacity, old.shape[3]), old.dtype)
             new[:, :, : self.capacity] = old
             self.arrays[name] = new
         self.capacity = capacity
 
     def truncate(self, lengths: Array) -> None:
-        """Forget the positions from `lengths[b]` on; lengths are 0 or more."""
-        self.lengths = np.minimum(self.lengths, np.maximum(lengths, 0)).astype(np.int32)
+        """Forget the positions from `lengths[b]` on; lengths are 0 or more.
+
+        A recurrent state can only forget all: raises `InputError` (R080) for a length in between.
+        """
+        kept = np.minimum(self.lengths, np.maximum(lengths, 0)).astype(np.int32)
+        if self.recurrent and ((kept != self.lengths) & (kept != 0)).any():
+            hint = "truncate to 0 and run the tokens again"
+            raise InputError("a recurrent state cannot go back", code="RLX-R080", hint=hint)
+        for name in self.recurrent:
+            self.arrays[name][kept == 0] = 0
+        self.lengths = kept
+
+
+def recurrent_states(graph: Graph) -> frozenset[str]:
+    """The states of a graph that have no axis of positions."""
+    return frozenset(s.name for s in graph.states if not any("C" in names(d) for d in s.before.shape))
 
 
 class Executable(Protocol):

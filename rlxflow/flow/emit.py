@@ -12,6 +12,7 @@ from rlxflow.errors import FlowError, RlxError, nearest, printable
 from rlxflow.flow.stage import Stage, stage_label
 from rlxflow.flow.state import FlowState
 from rlxflow.ir.builder import GraphBuilder
+from rlxflow.ir.dims import Shape, dim
 from rlxflow.ir.graph import State
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.cache import cache_append
@@ -123,14 +124,25 @@ class Emit:
 
         The cache is created at its first use; `C`, its capacity, is chosen at run time.
         """
+        past_len, new_len = self.lengths()
+        shape = (new.dim(0), new.dim(2), dim("C"), new.dim(3))
+        before = self.new_state(name, shape, self._kv_dtype)
+        after = cache_append(before, new, past_len, new_len)
+        self.carry(name, before, after)
+        return after
+
+    def new_state(self, name: str, shape: Shape, dtype: DType = f32) -> Value:
+        """A state of this flow, zero before the first call; give what it becomes to `carry`.
+
+        One with the size `C` holds a row per position; any other is the sum of all that a sequence has seen.
+        """
         if name in self.state.caches:
             raise self.error("RLX-F007", f"cache {name!r} is written twice", "give each layer its own name")
-        past_len, new_len = self.lengths()
-        shape = (new.dim(0), new.dim(2), "C", new.dim(3))
-        before = state(key=name, dtype=self._kv_dtype, shape=shape)  # type: ignore[arg-type]
-        after = cache_append(before, new, past_len, new_len)
+        return state(key=name, dtype=dtype, shape=shape)
+
+    def carry(self, name: str, before: Value, after: Value) -> None:
+        """The state is `after` when the next call begins."""
         self.state.caches[name] = State(name, before, after)
-        return after
 
     def output(self, name: str, value: Value) -> None:
         """Make a value of this flow one of its outputs."""

@@ -13,10 +13,12 @@ from rlxflow.errors import FlowError, RlxError, printable
 
 if TYPE_CHECKING:
     from rlxflow.flow.emit import Emit
+    from rlxflow.flow.hybrid_pattern import HybridPattern
     from rlxflow.flow.stage import Stage
     from rlxflow.ir.values import Value
     from rlxflow.stages.attention import SelfAttentionSpec
     from rlxflow.stages.bert import BertEncoderLayerSpec, BertQkvStyle
+    from rlxflow.stages.gated_delta import GdnScanStage
     from rlxflow.stages.rope import RopeTablesStage
     from rlxflow.stages.stream import DualFunction
     from rlxflow.weights.plan import WeightSpec
@@ -43,6 +45,15 @@ class StageMethods:
             )
         paths = [f"{name}.{i}" for i in range(count)]
         return self.append(LayerStack(path, (_made(layer, i, path),)) for i, path in enumerate(paths))
+
+    def hybrid_layers(
+        self, pattern: str | HybridPattern, make: Mapping[str, Callable[[int], Stage]], name: str = "layers"
+    ) -> Self:
+        """Append the layers of a hybrid pattern, `make[symbol](i)` for layer i; see `HybridPattern`."""
+        from rlxflow.flow.hybrid_pattern import HybridPattern
+
+        parsed = HybridPattern.parse(pattern) if isinstance(pattern, str) else pattern
+        return self.append(parsed.stages(make, name))
 
     def layer(self, name: str, fill: Callable[[Any], Stage]) -> Self:
         """Append a `LayerStack` named `name`, filled by a function that gets it empty."""
@@ -154,6 +165,9 @@ class StageMethods:
         from rlxflow.stages.stream import dual_stream_stage
 
         return self.stage(dual_stream_stage(name, a, b, function, weights))
+
+    def gdn_scan(self, stage: GdnScanStage) -> Self:
+        return self.stage(stage)
 
     def self_attention(self, spec: SelfAttentionSpec) -> Self:
         from rlxflow.stages.attention import SelfAttentionStage

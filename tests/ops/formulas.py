@@ -183,6 +183,22 @@ def cached_attention(
     return out
 
 
+def gated_delta_rule(
+    q: Array, k: Array, v: Array, g: Array, beta: Array, state: Array, new_len: Array, *, scale: float
+) -> tuple[Array, Array]:
+    y, after = np.zeros_like(v), state.copy()
+    for b in range(len(q)):
+        for h in range(q.shape[2]):
+            for t in range(int(new_len[b])):
+                s, key = after[b, h] * math.exp(g[b, t, h]), k[b, t, h]
+                for j in range(v.shape[3]):
+                    recalled = sum(s[i, j] * key[i] for i in range(len(key)))
+                    s[:, j] += key * (beta[b, t, h] * (v[b, t, h, j] - recalled))
+                y[b, t, h] = scale * (q[b, t, h] @ s)
+                after[b, h] = s
+    return y, after
+
+
 def cache_append(cache: Array, new: Array, past_len: Array, new_len: Array) -> Array:
     after = cache.copy()
     for b in range(len(cache)):

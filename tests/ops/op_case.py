@@ -123,7 +123,7 @@ class Case:
         )
 
     def run(self, arrays: list[Array | None], wide: DType) -> list[Array]:
-        """The op's results from the reference backend; for a cache write, the cache after it."""
+        """The op's results from the reference backend, and each state that it writes."""
         return run(self.graph(wide), {f"v{i}": a for i, a in enumerate(arrays) if a is not None}, wide)
 
     def expected(self, arrays: list[Array | None]) -> list[Array]:
@@ -139,4 +139,4 @@ def run(graph: Graph, arrays: Mapping[str, Array], wide: DType) -> list[Array]:
     caches = {s.name: arrays[s.name].copy() for s in plain.states}
     held = CacheState(caches, np.zeros(0, np.int32), 0) if caches else None
     results = executable({k: arrays[k] for k in plain.inputs}, held)
-    return list(results.values()) or [caches[s.name] for s in plain.states if s.before is not s.after]
+    return [*results.values(), *(caches[s.name] for s in plain.states if s.before is not s.after)]

@@ -309,6 +309,18 @@ def attentions() -> list[Case]:
     return cases
 
 
+def recurrences() -> list[Case]:
+    def operands(*new: int) -> tuple[Any, ...]:
+        heads, gate = floats("B", "S", "N", "D"), floats("B", "S", "N", low=-1.0, high=0.0)
+        state = floats("B", "N", "D", "K", role="state")
+        return heads, heads, floats("B", "S", "N", "K"), gate, gate, state, lengths(*new)
+
+    return [
+        Case("gated_delta_rule", operands(5, 2), f.gated_delta_rule, {"scale": 0.5}),
+        Case("gated_delta_rule", operands(0, 1), f.gated_delta_rule, {"scale": 1.0}, name="idle-row"),
+    ]
+
+
 def blocks() -> list[Case]:
     x, r, w, b = floats(*BSH), floats(*BSH), weight("H"), weight("H")
     gate, down = weight("K", "H"), weight("N", "K")
@@ -371,4 +383,14 @@ def blocks() -> list[Case]:
     ]
 
 
-CASES = [*elementwise(), *leaves(), *moving(), *products(), *norms(), *rotary(), *attentions(), *blocks()]
+CASES = [
+    *elementwise(),
+    *leaves(),
+    *moving(),
+    *products(),
+    *norms(),
+    *rotary(),
+    *attentions(),
+    *recurrences(),
+    *blocks(),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,14 @@ def heads(n: int | str = 2, tokens: str = "S", dtype: DType = f32) -> Value:
 
 def count(dtype: DType = i32) -> Value:
     return x("B", dtype=dtype)
+
+
+def delta(scale: float = 0.5, **changes: Value) -> Any:
+    gate = x("B", "S", 2)
+    operands = {"q": heads(), "k": heads(), "v": heads(), "g": gate, "beta": gate}
+    return o["gated_delta_rule"](
+        **{**operands, "state": cache("B", 2, 4, 4), "new_len": count(), **changes}, scale=scale
+    )
 
 
 def rope_tables(**changes: Any) -> Any:
@@ -220,6 +229,12 @@ REFUSALS: list[tuple[str, Callable[[], Any], str]] = [
         lambda: o["cache_append"](cache("B", 2, "C", 4), heads(), count(f32), count()),
         "past_len is f32",
     ),
+    ("gated_delta_rule", lambda: delta(g=x("B", "S", 3)), "g is [B,S,3], wanted [B,S,2]"),
+    ("gated_delta_rule", lambda: delta(v=heads(3)), "v is [B,S,3,4], wanted [B,S,2,4]"),
+    ("gated_delta_rule", lambda: delta(state=cache("B", 2, 4, 5)), "state is [B,2,4,5], wanted [B,2,4,4]"),
+    ("gated_delta_rule", lambda: delta(state=heads()), "state is not a state"),
+    ("gated_delta_rule", lambda: delta(new_len=count(f32)), "new_len is f32"),
+    ("gated_delta_rule", lambda: delta(scale=math.inf), "scale is inf"),
     ("matmul_bias_act", lambda: o["matmul_bias_act"](x("B", 4), w(3, 4), w(4)), "bias is [4], wanted [3]"),
     ("matmul_bias_act", lambda: o["matmul_bias_act"](x("B", 4), w(3, 4), w(3, dtype=i32)), "b is i32"),
     (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rlxflow.backends.base import CacheState
+from rlxflow.backends.base import CacheState, recurrent_states
 from rlxflow.backends.inputs import checked_caches, checked_inputs
 from rlxflow.backends.reference.program import Program
 from rlxflow.backends.rows import cut, token_spans
@@ -32,7 +32,7 @@ class ReferenceExecutable:
         for state in self.graph.states:
             shape = bind_shape(state.before.shape, {"B": batch, "C": capacity})
             arrays[state.name] = np.zeros(shape, to_numpy(state.before.dtype))
-        return CacheState(arrays, np.zeros(batch, np.int32), capacity)
+        return CacheState(arrays, np.zeros(batch, np.int32), capacity, recurrent_states(self.graph))
 
     def __call__(
         self,
