@@ -55,7 +55,7 @@ def test_agrees_with_its_formula(case: Case, wide: DType) -> None:
 def test_results_have_the_inferred_type(case: Case) -> None:
     graph = case.graph(f32)
     assert violations(graph) == []
-    types = [v.type for v in graph.outputs.values()] or [
+    types = [v.type for v in graph.outputs.values()] + [
         s.after.type for s in graph.states if s.after is not s.before
     ]
     for got, type in zip(case.run(case.draw(f32), f32), types, strict=True):
