@@ -55,9 +55,12 @@ from rlxflow.profile.sections import (
     PassProfile as PassProfile,
     PrecisionProfile as PrecisionProfile,
 )
+from rlxflow.runtime.continuation import Generation as Generation
 from rlxflow.runtime.execution import ModelExecutionConfig as ModelExecutionConfig
 from rlxflow.runtime.load import load as load
 from rlxflow.runtime.model import Model as Model
+from rlxflow.runtime.prompt_cache import PromptCache as PromptCache
+from rlxflow.runtime.request import Request as Request
 from rlxflow.stages.attention import (
     SelfAttentionSpec as SelfAttentionSpec,
     SelfAttentionStage as SelfAttentionStage,

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK, exit_code
 from rlxflow.cli.options import load_model
-from rlxflow.cli.sampling_options import add_sampling, note_timings, run_dict, start_run
+from rlxflow.cli.sampling_options import add_sampling, generation_dict, note_timings, start_run
 from rlxflow.errors import RlxError
 
 if TYPE_CHECKING:
     from rlxflow.runtime.model import Model
+    from rlxflow.runtime.prompt_cache import PromptCache
 
 Messages = list[dict[str, str]]
 
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     model = load_model(args)
     opening: Messages = [{"role": "system", "content": args.system}] if args.system else []
-    start_run(model, [*opening, {"role": "user", "content": "?"}], args)  # what cannot chat is told at once
+    start_run(model, [[*opening, {"role": "user", "content": "?"}]], args)  # what cannot chat is told at once
+    cache = model.new_cache()  # a turn computes only what is new in the conversation
     interactive = sys.stdin.isatty()
     if interactive:
         with contextlib.suppress(ImportError):
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         if text == "/reset":
             messages = list(opening)
         elif text:
-            code = _turn(model, messages, text, args)
+            code = _turn(model, messages, text, args, cache)
     return code
 
 
@@ -56,27 +58,26 @@ def _read(interactive: bool) -> str | None:
         return None
 
 
-def _turn(model: Model, messages: Messages, text: str, args: argparse.Namespace) -> int:
+def _turn(model: Model, messages: Messages, text: str, args: argparse.Namespace, cache: PromptCache) -> int:
     """Answer one message. One that fails is forgotten, and the conversation goes on."""
     asked = [*messages, {"role": "user", "content": text}]
-    said = ""
     try:
-        run = start_run(model, asked, args)
+        run = start_run(model, [asked], args, cache)
         try:
-            for piece in run.pieces():
-                said += piece
+            for _, piece in run.pieces():
                 if not args.json:
                     console.write(piece)
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
+        (done,) = run.generations()
         if args.json:
-            console.print_json(run_dict(run, said))
+            console.print_json(generation_dict(done))
         else:
             console.write("\n")
     except RlxError as error:
         return console.report(error, error, exit_code(error), args)
-    messages[:] = [*asked, {"role": "assistant", "content": said}]
-    if args.verbose:
-        note_timings(run)
+    messages[:] = [*asked, {"role": "assistant", "content": done.text}]
+    if not args.quiet:
+        note_timings(done)
     return OK

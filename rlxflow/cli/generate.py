@@ -1,4 +1,8 @@
-"""Continue a text. The completion goes to standard output as it is written."""
+"""Continue a text. The completion goes to standard output as it is written, speeds to standard error.
+
+Several prompts are continued together; their completions come in order when all are done, an empty line
+between them.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,30 @@ import argparse
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
 from rlxflow.cli.options import load_model
-from rlxflow.cli.sampling_options import add_sampling, note_timings, run_dict, start_run
+from rlxflow.cli.sampling_options import add_sampling, generation_dict, note_timings, start_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
-    parser.add_argument("prompt", metavar="PROMPT", help="taken as it stands, without chat template")
+    parser.add_argument(
+        "prompts", nargs="+", metavar="PROMPT", help="taken as it stands, without chat template"
+    )
     add_sampling(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    run = start_run(load_model(args), args.prompt, args)
-    if args.json:
-        console.print_json(run_dict(run, "".join(run.pieces())))
-    else:
-        for piece in run.pieces():
+    run = start_run(load_model(args), args.prompts, args)
+    alone = len(args.prompts) == 1
+    for _, piece in run.pieces():
+        if alone and not args.json:
             console.write(piece)
-        console.write("\n")
-    if args.verbose:
-        note_timings(run)
+    done = run.generations()
+    if args.json:
+        found = [generation_dict(generation) for generation in done]
+        console.print_json(found[0] if alone else found)
+    else:
+        console.write("\n" if alone else "".join(f"{generation.text}\n\n" for generation in done))
+    if not args.quiet:
+        for generation in done:
+            note_timings(generation)
     return OK

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.cli import console
-from rlxflow.errors import InputError
 
 if TYPE_CHECKING:
+    from rlxflow.runtime.continuation import Generation
     from rlxflow.runtime.generate import Run
     from rlxflow.runtime.model import Model
+    from rlxflow.runtime.prompt_cache import PromptCache
+    from rlxflow.runtime.request import Prompt
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -26,50 +29,54 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--stop", action="append", default=[], metavar="TEXT", help="end here; may be repeated"
     )
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same draws")
-
-
-def start_run(model: Model, prompt: str | Sequence[Mapping[str, Any]], args: argparse.Namespace) -> Run:
-    """A checked request, as `Model.generate` makes it; it also tells tokens and times while it streams."""
-    from rlxflow.runtime.generate import start
-    from rlxflow.runtime.sampling import Sampler
-
-    if not model.is_decoder:
-        hint = "use `rlxflow embed`"
-        raise InputError("this model does not generate text", code="RLX-R020", where=model.name, hint=hint)
-    sampler = Sampler(
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        repetition_penalty=args.repetition_penalty,
-        seed=args.seed,
+    group.add_argument(
+        "--speculate", metavar="HOW", help="prompt-lookup: guess tokens that the text already has"
     )
-    return start(model, prompt, args.max_new_tokens, sampler, tuple(args.stop))
 
 
-def run_dict(run: Run, text: str) -> dict[str, Any]:
-    """A finished run as JSON-able data."""
+def start_run(
+    model: Model, prompts: Sequence[Prompt], args: argparse.Namespace, cache: PromptCache | None = None
+) -> Run:
+    """Checked requests, as `Model.generate` makes them."""
+    from rlxflow.runtime.generate import Run
+    from rlxflow.runtime.request import Request
+
+    requests = [
+        Request(
+            prompt,
+            max_new_tokens=args.max_new_tokens,
+            temperature=args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+            repetition_penalty=args.repetition_penalty,
+            stop=tuple(args.stop),
+            seed=args.seed,
+        )
+        for prompt in prompts
+    ]
+    return Run(model, requests, cache, args.speculate)
+
+
+def generation_dict(done: Generation) -> dict[str, Any]:
+    """A generation as JSON-able data."""
     return {
-        "text": text,
-        "token_ids": list(run.token_ids),
-        "finish_reason": run.finish_reason,
-        "prompt_tokens": len(run.prompt_ids),
-        "prefill_seconds": run.prefill_seconds,
-        "decode_seconds": run.decode_seconds,
-        "tokens_per_second": tokens_per_second(run),
+        **asdict(done),
+        "token_ids": list(done.token_ids),
+        "prefill_tokens_per_second": done.prefill_tokens_per_second,
+        "tokens_per_second": done.decode_tokens_per_second,
     }
 
 
-def tokens_per_second(run: Run) -> float | None:
-    """Speed after the first token; None where there is no second one."""
-    count = len(run.token_ids) - 1
-    return count / run.decode_seconds if count > 0 and run.decode_seconds > 0 else None
-
-
-def note_timings(run: Run) -> None:
-    speed = tokens_per_second(run)
-    decoding = "" if speed is None else f", then {speed:.1f} tokens/s"
-    console.note(
-        f"{len(run.prompt_ids)} prompt tokens, first token after {run.prefill_seconds:.2f} s, "
-        f"{len(run.token_ids)} tokens{decoding}, ended by {run.finish_reason}"
-    )
+def note_timings(done: Generation) -> None:
+    """One line on stderr: what was read and written, and how fast."""
+    parts = [f"{done.prompt_tokens} prompt tokens"]
+    if done.reused_tokens:
+        parts.append(f"{done.reused_tokens} of them from the cache")
+    if (speed := done.prefill_tokens_per_second) is not None:
+        parts.append(f"first token after {done.prefill_seconds:.2f} s ({speed:.1f} tokens/s)")
+    speed = done.decode_tokens_per_second
+    parts.append(f"{len(done.token_ids)} tokens" + ("" if speed is None else f" at {speed:.1f} tokens/s"))
+    if done.drafted_tokens:
+        parts.append(f"{done.accepted_tokens} of {done.drafted_tokens} guesses right")
+    console.note(", ".join(parts) + f", ended by {done.finish_reason}")

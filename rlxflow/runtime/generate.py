@@ -1,166 +1,129 @@
-"""Writing text: prefill in chunks, then one token at a time."""
+"""Writing text: prompts are read in chunks, then all sequences take a step at a time."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import numpy as np
-
-from rlxflow.backends.base import CacheState
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError, printable
-from rlxflow.runtime.chat_template import render_chat
-from rlxflow.runtime.sampling import Sampler
-from rlxflow.runtime.stream import TextStream
+from rlxflow.errors import InputError, nearest, printable
+from rlxflow.runtime.continuation import Generation, begin
+from rlxflow.runtime.decoding import Decoding, chunks
+from rlxflow.runtime.prompt_cache import PromptCache
+from rlxflow.runtime.request import Request
 
 if TYPE_CHECKING:
     from rlxflow.runtime.model import Model
-    from rlxflow.runtime.tokenizer import Tokenizer
 
-CHUNK = 512  # prompt tokens per call, so that an interrupt is served soon
-FinishReason = Literal["stop", "length"]
+MAX_SLOTS = 16  # sequences at a time; further ones wait for a free place
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What was written: the completion only, its token ids (the end token not among them), and why it ended.
+class Run:
+    """Requests that are checked and tokenised; `pieces` computes, once."""
 
-    `prompt_tokens` counts the prompt; `prefill_seconds` runs to the first token, `decode_seconds` from it on.
+    def __init__(
+        self, model: Model, requests: Sequence[Request], cache: PromptCache | None, speculate: str | None
+    ) -> None:
+        if not model.is_decoder:
+            hint = "use .embed(texts), or `rlxflow embed`"
+            message = "this model does not generate text"
+            raise InputError(message, code="RLX-R020", where=model.name, hint=hint)
+        if speculate not in (None, "prompt-lookup"):
+            hint = nearest(str(speculate), ["prompt-lookup"]) or "prompt-lookup, or None"
+            shown = printable(repr(speculate), 40)
+            raise InputError(f"speculate is {shown}", code="RLX-R033", hint=hint)
+        if cache is not None and len(requests) != 1:
+            hint = "give each prompt its own call, or leave the cache out"
+            raise InputError("a cache takes one prompt at a time", code="RLX-R032", hint=hint)
+        self._model, self._cache = model, cache
+        self._speculating = speculate is not None
+        self._cancelled = False
+        self.continuations = [begin(model, request, self._speculating) for request in requests]
+
+    def cancel(self) -> None:
+        """Stop before the next call of the model; may be called from any thread."""
+        self._cancelled = True
+
+    def generations(self) -> list[Generation]:
+        """What has been written so far, in the order of the requests."""
+        return [c.generation() for c in self.continuations]
+
+    def finish(self) -> list[Generation]:
+        """Run to the end."""
+        for _ in self.pieces():
+            pass
+        return self.generations()
+
+    def pieces(self) -> Generator[tuple[int, str]]:
+        """Request number and text as it comes, in pieces of whole characters."""
+        waiting = deque(i for i, c in enumerate(self.continuations) if c.finish_reason is None)
+        active: dict[int, int] = {}  # slot to request number
+        with ExitStack() as stack:
+            decoding = self._decoding(stack, len(waiting))
+            while (waiting or active) and not self._cancelled:
+                free = (slot for slot in range(len(decoding.tokens)) if slot not in active)
+                fresh = {slot: waiting.popleft() for slot in free if waiting}
+                prompts = {slot: self.continuations[i].start(decoding, slot) for slot, i in fresh.items()}
+                yield from self._step(decoding, fresh, prompts, every=False)
+                active = self._unfinished(active | fresh)
+                parts = {slot: self.continuations[i].next_tokens() for slot, i in active.items()}
+                yield from self._step(decoding, active, parts, every=self._speculating)
+                active = self._unfinished(active)
+
+    def _step(
+        self, decoding: Decoding, numbers: Mapping[int, int], parts: Mapping[int, Sequence[int]], every: bool
+    ) -> Generator[tuple[int, str]]:
+        """Feed the parts to their slots; what then is written."""
+        logits: dict[int, Array] = {}
+        for call in chunks(parts):
+            if self._cancelled:
+                return
+            logits |= decoding.feed(call, every)
+        for slot, rows in logits.items():
+            continuation = self.continuations[numbers[slot]]
+            for piece in continuation.accept(rows):
+                yield numbers[slot], piece
+            decoding.cut(slot, len(continuation.ids) - 1)
+
+    def _unfinished(self, numbers: Mapping[int, int]) -> dict[int, int]:
+        return {slot: i for slot, i in numbers.items() if self.continuations[i].finish_reason is None}
+
+    def _decoding(self, stack: ExitStack, wanted: int) -> Decoding:
+        if self._cache is not None:
+            return stack.enter_context(self._cache.lease(self._model))
+        return Decoding(self._model, min(max(wanted, 1), MAX_SLOTS))
+
+
+class Stream(Generic[T]):
+    """Pieces of text as they come; see `Model.generate`. Nothing is computed before the first is asked for.
+
+    `close` cancels, from any thread. `generations` tells what has been written so far, with timings.
     """
 
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason
-    prompt_tokens: int
-    prefill_seconds: float
-    decode_seconds: float
+    def __init__(self, run: Run, pieces: Generator[T]) -> None:
+        self._run, self._pieces = run, pieces
+
+    def __iter__(self) -> Stream[T]:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Stop: before the next call of the model where another thread is waiting for a piece."""
+        self._run.cancel()
+        with suppress(ValueError):  # the generator runs in another thread, and ends by itself
+            self._pieces.close()
+
+    @property
+    def generations(self) -> list[Generation]:
+        return self._run.generations()
 
 
-class Decoding:
-    """One sequence in progress: a cache and the lengths in it."""
-
-    def __init__(self, model: Model, capacity: int) -> None:
-        self._executable = model.executable
-        self._state: CacheState = self._executable.new_state(1, capacity)
-        self.length = 0
-
-    def feed(self, ids: Sequence[int]) -> Array:
-        """Append tokens; the logits [V] after the last one."""
-        logits = np.empty(0, np.float32)
-        for first in range(0, len(ids), CHUNK):
-            part = np.asarray([ids[first : first + CHUNK]], np.int64)
-            count = part.shape[1]
-            self._state.grow(self.length + count)
-            lengths = {"past_len": np.array([self.length], np.int32), "new_len": np.array([count], np.int32)}
-            results = self._executable({"input_ids": part, **lengths}, self._state, ("last_logits",))
-            logits = results["last_logits"][0]
-            self.length += count
-        return logits
-
-
-@dataclass(slots=True)
-class Run:
-    """A generation that is under way; use `pieces` or `finish`, once."""
-
-    model: Model
-    tokenizer: Tokenizer
-    prompt_ids: list[int]
-    limit: int
-    sampler: Sampler
-    stop: tuple[str, ...]
-    token_ids: list[int]
-    finish_reason: FinishReason = "length"
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-
-    def pieces(self) -> Iterator[str]:
-        """The text as it comes, in pieces of whole characters."""
-        stream = TextStream(self.tokenizer, self.stop)
-        for token in self._tokens():
-            piece = stream.push(token)
-            if piece:
-                yield piece
-            if stream.stopped:
-                self.finish_reason = "stop"
-                return
-        rest = stream.finish()
-        if stream.stopped:
-            self.finish_reason = "stop"
-        if rest:
-            yield rest
-
-    def finish(self) -> Generation:
-        """Run to the end."""
-        text = "".join(self.pieces())
-        seconds = (self.prefill_seconds, self.decode_seconds)
-        return Generation(text, tuple(self.token_ids), self.finish_reason, len(self.prompt_ids), *seconds)
-
-    def _tokens(self) -> Iterator[int]:
-        began = time.perf_counter()
-        if self.limit <= 0:
-            return
-        decoding = Decoding(self.model, len(self.prompt_ids) + min(self.limit, CHUNK))
-        logits = decoding.feed(self.prompt_ids)
-        self.prefill_seconds = time.perf_counter() - began
-        while True:
-            token = self.sampler.next(logits, [*self.prompt_ids, *self.token_ids])
-            if token in self.tokenizer.stop_ids:
-                self.finish_reason = "stop"
-                return
-            self.token_ids.append(token)
-            self.decode_seconds = time.perf_counter() - began - self.prefill_seconds
-            yield token
-            if len(self.token_ids) >= self.limit:
-                return
-            logits = decoding.feed([token])
-
-
-def start(
-    model: Model,
-    prompt: str | Sequence[Mapping[str, Any]],
-    max_new_tokens: int,
-    sampler: Sampler,
-    stop: str | Iterable[str],
-) -> Run:
-    """Check the request and tokenise it; nothing is computed yet."""
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 0:
-        hint = "give an integer of 0 or more"
-        shown = printable(repr(max_new_tokens), 40)
-        raise InputError(f"max_new_tokens is {shown}", code="RLX-R024", hint=hint)
-    stops = _stop_strings(stop)
-    tokenizer = model.require_tokenizer()
-    ids = prompt_ids(model, tokenizer, prompt)
-    limit = max_new_tokens
-    if model.max_positions is not None:
-        if len(ids) > model.max_positions:
-            message = f"the prompt has {len(ids)} tokens, the model takes {model.max_positions}"
-            raise InputError(message, code="RLX-R026", where=model.name, hint="shorten the prompt")
-        limit = min(limit, model.max_positions - len(ids))
-    return Run(model, tokenizer, ids, limit, sampler, stops, [])
-
-
-def _stop_strings(stop: str | Iterable[str]) -> tuple[str, ...]:
-    texts = (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
-    for text in texts:
-        if not isinstance(text, str) or not text:
-            shown = printable(repr(text), 40)
-            raise InputError(f"a stop string is {shown}", code="RLX-R025", hint="give non-empty strings")
-    return texts
-
-
-def prompt_ids(model: Model, tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, Any]]) -> list[int]:
-    """A text as it stands, or messages through the chat template (which writes its own special tokens)."""
-    if isinstance(prompt, str):
-        ids = tokenizer.encode(prompt)
-    else:
-        special = tokenizer.special
-        text = render_chat(
-            model.chat_template, prompt, bos_token=special.bos or "", eos_token=special.eos or ""
-        )
-        ids = tokenizer.encode(text, add_special_tokens=False)
-    if not ids:
-        raise InputError("the prompt has no tokens", code="RLX-R027", hint="give some text")
-    return ids
+def texts(run: Run) -> Generator[str]:
+    """The pieces of a run of one request."""
+    for _, piece in run.pieces():
+        yield piece

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
 from rlxflow.backends.base import Executable
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError, TokenizerError
+from rlxflow.errors import TokenizerError
 from rlxflow.flow.built import BuiltModel
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import InputSpec, ModelFlow
@@ -25,8 +25,11 @@ from rlxflow.weights.report import LoadReport
 if TYPE_CHECKING:
     from rlxflow.fusion.report import FusionReport
     from rlxflow.profile.model import CompileProfile
-    from rlxflow.runtime.generate import Generation
+    from rlxflow.runtime.continuation import Generation
+    from rlxflow.runtime.generate import Stream
     from rlxflow.runtime.model_files import ModelFiles
+    from rlxflow.runtime.prompt_cache import PromptCache
+    from rlxflow.runtime.request import Prompt, Request, Settings
     from rlxflow.runtime.tokenizer import Tokenizer
 
 
@@ -161,73 +164,80 @@ class Model:
 
         return embed(self, texts, batch_size, normalize, progress, prompt_name)
 
-    @overload
-    def generate(
+    def new_cache(self) -> PromptCache:
+        """An empty cache for `generate(…, cache=…)`: a conversation's keys and values, kept between calls."""
+        from rlxflow.runtime.prompt_cache import PromptCache
+
+        return PromptCache(self)
+
+    @overload  # a str is also a sequence of str: of overloads that overlap, the first one counts
+    def generate(  # type: ignore[overload-overlap]
         self,
-        prompt: str | Sequence[Mapping[str, Any]],
+        prompt: Prompt | Request,
         *,
-        max_new_tokens: int = ...,
-        temperature: float = ...,
-        top_k: int = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        repetition_penalty: float = ...,
-        stop: str | Iterable[str] = ...,
-        seed: int | None = ...,
         stream: Literal[False] = ...,
+        cache: PromptCache | None = ...,
+        speculate: str | None = ...,
+        **settings: Unpack[Settings],
     ) -> Generation: ...
     @overload
-    def generate(
+    def generate(  # type: ignore[overload-overlap]
         self,
-        prompt: str | Sequence[Mapping[str, Any]],
+        prompt: Prompt | Request,
         *,
-        max_new_tokens: int = ...,
-        temperature: float = ...,
-        top_k: int = ...,
-        top_p: float = ...,
-        min_p: float = ...,
-        repetition_penalty: float = ...,
-        stop: str | Iterable[str] = ...,
-        seed: int | None = ...,
         stream: Literal[True],
-    ) -> Iterator[str]: ...
+        cache: PromptCache | None = ...,
+        speculate: str | None = ...,
+        **settings: Unpack[Settings],
+    ) -> Stream[str]: ...
+    @overload
     def generate(
         self,
-        prompt: str | Sequence[Mapping[str, Any]],
+        prompt: Sequence[Prompt | Request],
         *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        stop: str | Iterable[str] = (),
-        seed: int | None = None,
+        stream: Literal[False] = ...,
+        speculate: str | None = ...,
+        **settings: Unpack[Settings],
+    ) -> list[Generation]: ...
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt | Request],
+        *,
+        stream: Literal[True],
+        speculate: str | None = ...,
+        **settings: Unpack[Settings],
+    ) -> Stream[tuple[int, str]]: ...
+    def generate(
+        self,
+        prompt: Any,
+        *,
         stream: bool = False,
-    ) -> Generation | Iterator[str]:
+        cache: PromptCache | None = None,
+        speculate: str | None = None,
+        **settings: Unpack[Settings],
+    ) -> Generation | list[Generation] | Stream[str] | Stream[tuple[int, str]]:
         """Continue a text, or answer a list of messages ({"role": …, "content": …}) by the chat template.
 
-        Temperature 0 is greedy. Generation ends at an end-of-text token or a stop string (finish_reason
-        "stop"), or at `max_new_tokens` or the model's last position ("length"). With `stream`, an iterator
-        of pieces that are whole characters; closing it cancels. Raises `InputError` for an encoder.
-        """
-        from rlxflow.runtime.generate import start
-        from rlxflow.runtime.sampling import Sampler
+        `settings` (max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, stop, seed) are the
+        fields of `Request`: 256 tokens and greedy where not given. Writing ends at an end-of-text token or a
+        stop string (finish_reason "stop"), or at `max_new_tokens` or the model's last position ("length").
 
-        if not self.is_decoder:
-            raise InputError(
-                "this model does not generate text",
-                code="RLX-R020",
-                where=self.name,
-                hint="use .embed(texts)",
-            )
-        sampler = Sampler(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
-        run = start(self, prompt, max_new_tokens, sampler, stop)
-        return run.pieces() if stream else run.finish()
+        A list of prompts, or of `Request`s with settings of their own, gives a list of results: each is what
+        its prompt gives alone. With `stream`, an iterator of pieces that are whole characters (of pairs of a
+        prompt's number and a piece for a list); closing it cancels. `cache` (from `new_cache`) keeps what was
+        computed for the next call. `speculate="prompt-lookup"` guesses tokens that the text already has and
+        checks several in one step: the same text, sooner where the text repeats itself.
+
+        Raises `InputError` for an encoder (R020), settings out of range, a prompt longer than the model takes
+        (R026), and caches that do not fit in memory (R018).
+        """
+        from rlxflow.runtime.generate import Run, Stream, texts
+        from rlxflow.runtime.request import Request, as_requests
+
+        several = as_requests(prompt, settings)
+        one = prompt if isinstance(prompt, Request) else Request(prompt, **settings)
+        run = Run(self, [one] if several is None else several, cache, speculate)
+        if stream:
+            return Stream(run, run.pieces()) if several is not None else Stream(run, texts(run))
+        return run.finish() if several is not None else run.finish()[0]

@@ -103,7 +103,32 @@ def test_normalize_switches(cli: Cli, bert: str) -> None:
 def test_generate_streams_the_completion(cli: Cli, llama: str) -> None:
     expected = rlxflow.load(llama).generate("the cat", max_new_tokens=8)
     shown = cli("generate", llama, "the cat", "--max-new-tokens", "8")
-    assert (shown.code, shown.out, shown.err) == (0, expected.text + "\n", "")
+    assert (shown.code, shown.out) == (0, expected.text + "\n")
+    for part in ("2 prompt tokens, first token after", "8 tokens at", "tokens/s, ended by length\n"):
+        assert part in shown.err
+    assert cli("generate", llama, "the cat", "--max-new-tokens", "8", "-q").err == ""
+
+
+def test_generate_takes_several_prompts(cli: Cli, llama: str) -> None:
+    model = rlxflow.load(llama)
+    expected = [model.generate(p, max_new_tokens=5).text for p in ("the cat", "a dog sat")]
+    shown = cli("generate", llama, "the cat", "a dog sat", "--max-new-tokens", "5")
+    assert shown.out == "".join(f"{text}\n\n" for text in expected)
+    assert len(shown.err.splitlines()) == 2
+    data = cli("generate", llama, "the cat", "a dog sat", "--max-new-tokens", "5", "--json").data
+    assert [d["text"] for d in data] == expected
+
+
+def test_generate_speculates(cli: Cli, llama: str) -> None:
+    plain = cli("generate", llama, "the cat", "--max-new-tokens", "40", "--json").data
+    data = cli(
+        "generate", llama, "the cat", "--max-new-tokens", "40", "--speculate", "prompt-lookup", "--json"
+    ).data
+    assert data["token_ids"] == plain["token_ids"]
+    assert 0 <= data["accepted_tokens"] <= data["drafted_tokens"] > 0
+    shown = cli("generate", llama, "the cat", "--speculate", "prompt-lok")
+    assert shown.code == 2
+    assert "prompt-lookup" in shown.err
 
 
 def test_generate_json_has_stable_keys(cli: Cli, llama: str) -> None:
@@ -111,7 +136,8 @@ def test_generate_json_has_stable_keys(cli: Cli, llama: str) -> None:
     sampling = ("--temperature", "0.9", "--top-k", "20", "--seed", "3")
     data = cli("generate", llama, "the cat", "--max-new-tokens", "8", *sampling, "--json").data
     assert list(data) == [
-        *("text", "token_ids", "finish_reason", "prompt_tokens", "prefill_seconds", "decode_seconds"),
+        *("text", "token_ids", "finish_reason", "prompt_tokens", "reused_tokens", "prefill_seconds"),
+        *("decode_seconds", "drafted_tokens", "accepted_tokens", "prefill_tokens_per_second"),
         "tokens_per_second",
     ]
     assert (data["text"], data["token_ids"]) == (expected.text, list(expected.token_ids))
@@ -134,10 +160,8 @@ def test_a_prompt_may_begin_with_a_dash(cli: Cli, llama: str) -> None:
     assert cli("generate", llama, "--max-new-tokens", "2", "--", "-the cat").code == 0
 
 
-def test_verbose_tells_times_on_stderr(cli: Cli, llama: str, bert: str) -> None:
+def test_verbose_tells_what_was_loaded_and_times(cli: Cli, llama: str, bert: str) -> None:
     shown = cli("generate", llama, "the cat", "--max-new-tokens", "4", "-v")
-    assert "2 prompt tokens, first token after" in shown.err
-    assert "tokens/s" in shown.err
     assert "weights" in shown.err
     assert "texts/s" in cli("embed", bert, "a", "-v").err
 
@@ -172,6 +196,7 @@ def test_chat_answers_each_line(cli: Cli, llama: str, monkeypatch: pytest.Monkey
     answers = [json.loads(line) for line in shown.out.splitlines()]
     assert [a["token_ids"] for a in answers] == [list(g.token_ids) for g in (first, second, afresh)]
     assert afresh.token_ids != second.token_ids
+    assert answers[0]["reused_tokens"] == 0 < answers[1]["reused_tokens"]  # the first turn is not read again
 
 
 def test_chat_goes_on_after_a_message_that_fails(
@@ -181,6 +206,7 @@ def test_chat_goes_on_after_a_message_that_fails(
     shown = cli("chat", llama, "--max-new-tokens", "3")
     assert shown.code == 0
     assert shown.err.startswith("RLX-R026")
+    assert "ended by" in shown.err
     assert len(shown.out.splitlines()) == 1
     monkeypatch.setattr(sys, "stdin", io.StringIO("a " * 200))
     assert cli("chat", llama, "--max-new-tokens", "3").code == 2
@@ -241,7 +267,8 @@ def test_chat_on_a_terminal(llama: str) -> None:
     terminal = Terminal("chat", llama, "--max-new-tokens", "4")
     assert "/exit ends" in terminal.wait_for("> ")
     terminal.type("a cat\n")
-    answer = terminal.wait_for("\n> ").split("a cat", 1)[1].strip()
+    answer, note = terminal.wait_for("\n> ").split("a cat", 1)[1].strip().splitlines()
+    assert note.endswith("ended by length")
     expected = rlxflow.load(llama).generate([{"role": "user", "content": "a cat"}], max_new_tokens=4)
     assert answer == expected.text.strip()
     terminal.type("/exit\n")
@@ -263,8 +290,8 @@ def test_interrupt_stops_an_answer(
     """On a terminal the chat goes on, with what was said so far; from a pipe it ends."""
     pieces, prompts = Run.pieces, []
 
-    def interrupted(run: Run) -> Iterator[str]:
-        prompts.append(run.prompt_ids)
+    def interrupted(run: Run) -> Iterator[tuple[int, str]]:
+        prompts.append(run.continuations[0].ids.copy())
         for piece in pieces(run):
             yield piece
             if len(prompts) == 1:

@@ -73,17 +73,17 @@ def test_stream_is_the_text_in_pieces(model: rlxflow.Model) -> None:
 
 
 def test_closing_a_stream_cancels(model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlxflow.runtime.generate import Decoding
+    from rlxflow.runtime.decoding import Decoding
 
     calls: list[int] = []
     feed = Decoding.feed
-    monkeypatch.setattr(Decoding, "feed", lambda self, ids: calls.append(len(ids)) or feed(self, ids))
+    monkeypatch.setattr(Decoding, "feed", lambda *given: calls.append(1) or feed(*given))
     stream = model.generate(PROMPT, max_new_tokens=50, stream=True)
     assert not calls  # nothing is computed before the first piece is asked for
     next(stream)
     count = len(calls)
     assert 1 <= count < 10
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert list(stream) == [] and len(calls) == count
 
 
@@ -127,7 +127,7 @@ def test_the_last_position_is_a_limit(model: rlxflow.Model) -> None:
 def test_long_prompts_are_fed_in_chunks(model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = " the cat is on the mat in the rain" * 2
     expected = model.generate(prompt, max_new_tokens=6).token_ids
-    monkeypatch.setattr("rlxflow.runtime.generate.CHUNK", 5)
+    monkeypatch.setattr("rlxflow.runtime.decoding.CHUNK", 5)
     assert model.generate(prompt, max_new_tokens=6).token_ids == expected
 
 
@@ -174,9 +174,9 @@ def test_refused_when_called(case: str, stream: bool, model: rlxflow.Model) -> N
 
 
 def test_logits_that_are_not_numbers(model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlxflow.runtime.generate import Decoding
+    from rlxflow.runtime.decoding import Decoding
 
-    monkeypatch.setattr(Decoding, "feed", lambda self, ids: np.full(113, np.nan, np.float32))
+    monkeypatch.setattr(Decoding, "feed", lambda *given: {0: np.full((1, 113), np.nan, np.float32)})
     with pytest.raises(RlxError) as caught:
         model.generate(PROMPT)
     assert caught.value.code == "RLX-R031" and "damaged weights" in caught.value.hint

@@ -53,19 +53,18 @@ def test_greedy_text(index: int, model: rlxflow.Model, logits: list[np.ndarray])
 
 
 def test_decoding_agrees_with_the_whole_text_at_once(model: rlxflow.Model, logits: list[np.ndarray]) -> None:
-    from rlxflow.runtime.generate import Decoding
+    from rlxflow.runtime.decoding import Decoding
 
     prompt = PROMPTS[0]
-    decoding = Decoding(model, 4)
+    decoding = Decoding(model)
     start = len(prompt.ids)
-    found = [decoding.feed(prompt.ids)]
-    found += [decoding.feed([token]) for token in prompt.greedy[:15]]
+    found = [decoding.feed({0: part})[0][0] for part in (prompt.ids, *([t] for t in prompt.greedy[:15]))]
     expected = logits[0][start - 1 : start + 15]
     assert goldens.error(np.stack(found), expected) <= 1e-5
 
 
 def test_prompt_ids(model: rlxflow.Model) -> None:
-    from rlxflow.runtime.generate import prompt_ids
+    from rlxflow.runtime.request import prompt_ids
 
     for prompt in PROMPTS:
         given = prompt.text if prompt.messages is None else prompt.messages

@@ -1,0 +1,131 @@
+"""Sequences in progress on an executable: the caches, and which tokens are in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlxflow.backends.base import CacheState
+from rlxflow.dtypes import Array
+from rlxflow.errors import InputError
+from rlxflow.ir.graph import Graph
+from rlxflow.weights.memory import available_memory
+
+if TYPE_CHECKING:
+    from rlxflow.runtime.model import Model
+
+CHUNK = 512  # tokens per call: bounds what a long prompt takes in memory, and an interrupt is served soon
+_UNCHECKED = 64 << 20  # caches below this are not compared with the free memory
+
+
+class Decoding:
+    """Up to `slots` sequences, each in a row of the caches; `tokens[slot]` are those that are in it.
+
+    A call that fails or is interrupted leaves the tokens as they were, so the sequence can go on. Used by
+    one thread at a time.
+    """
+
+    def __init__(self, model: Model, slots: int = 1) -> None:
+        self._model = model
+        self._state: CacheState | None = None  # made at the first call, when its size is known
+        self.tokens: list[list[int]] = [[] for _ in range(slots)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the caches."""
+        return 0 if self._state is None else sum(array.nbytes for array in self._state.arrays.values())
+
+    def reuse(self, slot: int, ids: Sequence[int]) -> int:
+        """Keep of a slot what `ids` begins with, but not all of them; returns how many tokens that is."""
+        old = self.tokens[slot]
+        most = min(len(old), len(ids) - 1)
+        kept = next((i for i in range(most) if old[i] != ids[i]), most)
+        del old[kept:]
+        return kept
+
+    def cut(self, slot: int, length: int) -> None:
+        """Keep at most `length` tokens of a slot."""
+        del self.tokens[slot][length:]
+
+    def feed(self, parts: Mapping[int, Sequence[int]], every: bool = False) -> dict[int, Array]:
+        """Append tokens to slots, in one call: the logits after the last one [1, V], or after each [n, V].
+
+        Raises `InputError` R018 where the caches would not fit in memory.
+        """
+        slots, width = len(self.tokens), max(map(len, parts.values()))
+        ids = np.zeros((slots, width), np.int64)
+        new = np.zeros(slots, np.int32)
+        for slot, part in parts.items():
+            ids[slot, : len(part)] = part
+            new[slot] = len(part)
+        past = np.array([len(tokens) for tokens in self.tokens], np.int32)
+        state = self._room(int((past + new).max()))
+        output = "logits" if every else "last_logits"
+        inputs: dict[str, Array] = {"input_ids": ids, "past_len": past, "new_len": new}
+        logits = self._model.executable(inputs, state, (output,))[output]
+        for slot, part in parts.items():
+            self.tokens[slot] += part
+        if every:
+            return {slot: logits[slot, : len(part)] for slot, part in parts.items()}
+        return {slot: logits[slot : slot + 1] for slot in parts}
+
+    def clear(self) -> None:
+        """Forget everything and free the caches."""
+        self._state = None
+        for tokens in self.tokens:
+            tokens.clear()
+
+    def _room(self, needed: int) -> CacheState:
+        """The caches with room for `needed` positions; they at least double, up to the model's last one."""
+        state = self._state
+        if state is not None and needed <= state.capacity:
+            return state
+        doubled = max(needed, CHUNK if state is None else 2 * state.capacity)
+        last = self._model.max_positions
+        capacity = doubled if last is None else max(needed, min(doubled, last))
+        check_cache_room(self._model.graph, len(self.tokens), capacity, self.nbytes)
+        if state is None:
+            self._state = state = self._model.executable.new_state(len(self.tokens), capacity)
+        else:
+            state.grow(capacity)
+        return state
+
+
+def chunks(parts: Mapping[int, Sequence[int]]) -> Iterator[dict[int, Sequence[int]]]:
+    """The tokens to append, in calls of at most `CHUNK`.
+
+    A sequence is always cut at the same places: its numbers do not depend on what runs beside it.
+    """
+    pieces = [
+        (slot, ids[first : first + CHUNK])
+        for slot, ids in parts.items()
+        for first in range(0, len(ids), CHUNK)
+    ]
+    call: dict[int, Sequence[int]] = {}
+    for slot, piece in pieces:
+        if call and (slot in call or len(piece) + sum(map(len, call.values())) > CHUNK):
+            yield call
+            call = {}
+        call[slot] = piece
+    if call:
+        yield call
+
+
+def cache_bytes_per_token(graph: Graph) -> int:
+    """Bytes of all caches [B, Hkv, C, D] for one position of one sequence."""
+    return sum(
+        state.before.dtype.nbytes(tuple(size for size in state.before.shape if isinstance(size, int)))
+        for state in graph.states
+    )
+
+
+def check_cache_room(graph: Graph, sequences: int, capacity: int, held: int) -> None:
+    """Raise `InputError` (R018) where caches of this size, in place of `held` bytes, do not fit in memory."""
+    more = cache_bytes_per_token(graph) * sequences * capacity - held
+    available = available_memory() if more > _UNCHECKED else None
+    if available is not None and more > available:
+        message = f"the caches need {more >> 20} MiB more, {available >> 20} MiB are free"
+        hint = "shorten the prompt, ask for fewer tokens or fewer sequences, or use precision.kv_cache = f16"
+        raise InputError(message, code="RLX-R018", hint=hint)
