@@ -12,6 +12,7 @@ from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, printable
 
 _FIRST_LOOK = 1024  # candidates sorted before the whole vocabulary is, to find the nucleus
+_BLOCK = 64  # a large vocabulary is searched by the sums and maxima of its blocks first
 
 
 class Sampler:
@@ -52,11 +53,11 @@ class Sampler:
         Raises `InputError` R031 for logits that are NaN, +inf, all -inf or of another shape or type.
         """
         if self.temperature == 0.0:
+            if self._keeps(history):
+                return _checked(logits)[1]
             return int(np.argmax(self._penalised(logits, history)))
         ids, probabilities = self.distribution(logits, history)
-        total = np.cumsum(probabilities)
-        drawn = np.searchsorted(total, self._random.random() * total[-1], side="right")
-        return int(ids[min(int(drawn), len(ids) - 1)])
+        return int(ids[_drawn(probabilities, self._random.random())])
 
     def distribution(self, logits: Array, history: Sequence[int] | Array = ()) -> tuple[Array, Array]:
         """The ids that stay and their probabilities (float64, of sum 1), for a temperature above 0."""
@@ -65,7 +66,7 @@ class Sampler:
         with np.errstate(over="ignore"):
             scores = (scores - scores.max()) / self.temperature
         ids = self._top_k(scores)
-        weights = np.exp(scores[ids])
+        weights = np.exp(scores if len(ids) == len(scores) else scores[ids])
         if self.top_p < 1.0:
             ids, weights = self._nucleus(ids, weights)
         if self.min_p > 0.0:
@@ -73,26 +74,33 @@ class Sampler:
             ids, weights = ids[kept], weights[kept]
         return ids, weights / weights.sum()
 
+    def _keeps(self, history: Sequence[int] | Array) -> bool:
+        """Whether logits stay as they are."""
+        return self.repetition_penalty == 1.0 or not len(history)
+
     def _penalised(self, logits: Array, history: Sequence[int] | Array) -> Array:
-        scores = _checked(logits).astype(np.float64)
-        if self.repetition_penalty != 1.0 and len(history):
-            seen = np.unique(np.asarray(history))
-            if seen.dtype.kind not in "iu" or seen[0] < 0 or seen[-1] >= len(scores):
-                raise InputError(
-                    f"the history holds ids outside 0 … {len(scores) - 1}",
-                    code="RLX-R031",
-                    hint="give the ids of the prompt and of what was written",
-                )
-            old = scores[seen]
-            scores[seen] = np.where(old < 0, old * self.repetition_penalty, old / self.repetition_penalty)
+        scores = _checked(logits)[0].astype(np.float64)
+        if self._keeps(history):
+            return scores
+        seen = np.asarray(history)
+        if seen.dtype.kind not in "iu" or seen.min() < 0 or seen.max() >= len(scores):
+            raise InputError(
+                f"the history holds ids outside 0 … {len(scores) - 1}",
+                code="RLX-R031",
+                hint="give the ids of the prompt and of what was written",
+            )
+        old = scores[seen]
+        scores[seen] = np.where(old < 0, old * self.repetition_penalty, old / self.repetition_penalty)
         return scores
 
     def _top_k(self, scores: Array) -> Array:
         """Ids in their order that are among the k largest, or all that are possible."""
         if not 0 < self.top_k < len(scores):
-            return np.flatnonzero(scores > -np.inf)
-        least = np.partition(scores, -self.top_k)[-self.top_k]
-        return np.flatnonzero((scores >= least) & (scores > -np.inf))
+            impossible = scores.min() == -np.inf
+            return np.flatnonzero(scores > -np.inf) if impossible else np.arange(len(scores))
+        ids = np.flatnonzero(scores >= _reached(scores, self.top_k))
+        least = np.partition(scores[ids], -self.top_k)[-self.top_k]
+        return ids[(scores[ids] >= least) & (scores[ids] > -np.inf)]
 
     def _nucleus(self, ids: Array, weights: Array) -> tuple[Array, Array]:
         """What top-p keeps, likeliest first. It is usually small, so the largest weights are tried first."""
@@ -110,23 +118,46 @@ class Sampler:
 
 
 def _largest(weights: Array, count: int) -> Array:
-    """Indices of the `count` largest, largest first, equal ones in order of index."""
+    """Indices of the `count` largest and perhaps more, largest first, equal ones in order of index."""
     if count >= len(weights):
         return np.argsort(-weights, kind="stable")
-    least = np.partition(weights, -count)[-count]
-    found = np.flatnonzero(weights >= least)
+    found = np.flatnonzero(weights >= _reached(weights, count))
     return found[np.argsort(-weights[found], kind="stable")]
 
 
-def _checked(logits: Array) -> Array:
+def _reached(values: Array, count: int) -> Any:
+    """A bound that `count` values reach, and not many more: the count-th largest of the blocks' maxima.
+
+    Finding it takes a tenth of the time of the count-th largest value itself.
+    """
+    maxima = np.maximum.reduceat(values, np.arange(0, len(values), _BLOCK))
+    return np.partition(maxima if count <= len(maxima) else values, -count)[-count]
+
+
+def _drawn(probabilities: Array, number: float) -> int:
+    """The index whose share of the sum holds `number` of [0, 1); its block is found first."""
+    firsts = np.arange(0, len(probabilities), _BLOCK)
+    blocks = np.cumsum(np.add.reduceat(probabilities, firsts))
+    # below the sum, so that what is found is never of probability 0
+    wanted = min(number * blocks[-1], np.nextafter(blocks[-1], 0.0))
+    block = int(np.searchsorted(blocks, wanted, side="right"))
+    first = int(firsts[block])
+    inside = np.cumsum(probabilities[first : first + _BLOCK])
+    rest = min(wanted - (blocks[block - 1] if block else 0.0), np.nextafter(inside[-1], 0.0))
+    return first + int(np.searchsorted(inside, rest, side="right"))
+
+
+def _checked(logits: Array) -> tuple[Array, int]:
+    """The logits and the index of the largest. NaN counts as the largest, so one pass finds it too."""
     array = np.asarray(logits)
-    problem = None
+    problem, best = None, 0
     if array.ndim != 1 or not len(array):
         problem = f"have shape {list(array.shape)}, not [V]"
     elif array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         problem = f"are {array.dtype}, not floats"
     else:
-        largest = array.max()
+        best = int(array.argmax())
+        largest = array[best]
         if not np.isfinite(largest):
             problem = "are all -inf" if largest == -np.inf else f"hold {largest}"
     if problem is not None:
@@ -135,7 +166,7 @@ def _checked(logits: Array) -> Array:
             code="RLX-R031",
             hint="give one row of finite float logits; NaN comes from damaged weights or an overflow",
         )
-    return array
+    return array, best
 
 
 def _number(name: str, value: Any, low: float, high: float, above: bool = False) -> float:

@@ -67,6 +67,29 @@ def test_impossible_tokens_are_never_drawn() -> None:
     assert {sampler.next(logits) for _ in range(100)} == {7, 9}
 
 
+def test_the_share_of_each_number() -> None:
+    """Every number of [0, 1) falls on a possible token, in proportion; the vocabulary has several blocks."""
+    from rlxflow.runtime.sampling import _drawn
+
+    weights = np.random.default_rng(0).random(1000)
+    weights[weights < 0.4] = 0.0
+    weights[:70] = weights[-70:] = 0.0
+    bounds = np.cumsum(weights) / weights.sum()
+    for number in (0.0, *np.random.default_rng(1).random(500), *(bounds[:-1] * (1 - 1e-9)), 1 - 2**-53):
+        drawn = _drawn(weights, float(number))
+        assert weights[drawn] > 0
+        assert bounds[drawn] - weights[drawn] / weights.sum() - 1e-12 <= number <= bounds[drawn] + 1e-12
+
+
+@pytest.mark.parametrize("vocab", [50, 700, 20_000])
+def test_the_largest_are_those_of_a_full_sort(vocab: int) -> None:
+    logits = np.random.default_rng(vocab).integers(-40, 40, vocab).astype(np.float32)  # with many ties
+    for top_k in (1, 7, 60, vocab // 2, vocab - 1):
+        ids, _ = Sampler(temperature=1.0, top_k=top_k).distribution(logits)
+        least = np.sort(logits)[-top_k]
+        np.testing.assert_array_equal(ids, np.flatnonzero(logits >= least))
+
+
 @pytest.mark.parametrize("temperature", [1e-320, 1e-30, 1e30])
 def test_extreme_temperatures(temperature: float) -> None:
     logits = np.array([3e38, -3e38, 2.9e38], np.float32)
