@@ -84,7 +84,7 @@ def test_the_share_of_each_number() -> None:
 @pytest.mark.parametrize("vocab", [50, 700, 20_000])
 def test_the_largest_are_those_of_a_full_sort(vocab: int) -> None:
     logits = np.random.default_rng(vocab).integers(-40, 40, vocab).astype(np.float32)  # with many ties
-    for top_k in (1, 7, 60, vocab // 2, vocab - 1):
+    for top_k in (1, 7, 40, vocab // 2, vocab - 1):
         ids, _ = Sampler(temperature=1.0, top_k=top_k).distribution(logits)
         least = np.sort(logits)[-top_k]
         np.testing.assert_array_equal(ids, np.flatnonzero(logits >= least))
