@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,27 +14,44 @@ from rlxflow.ir.dims import Sym, bind_shape, names, shape_text
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Value
 
-
-def checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
-    """The inputs in native byte order, and the named sizes read off their shapes.
-
-    Arrays may have any strides and may be read-only: they are not written to. Raises `InputError` for a
-    missing or unknown input, another dtype or rank than declared, and sizes that contradict each other.
-    """
-    for name in inputs:
-        if name not in graph.inputs:
-            hint = nearest(name, graph.inputs) or f"inputs: {', '.join(graph.inputs)}"
-            raise InputError(f"no input {name!r}", code="RLX-R006", where=graph.name, hint=hint)
-    arrays: dict[str, Array] = {}
-    for name, value in graph.inputs.items():
-        if name not in inputs:
-            raise InputError(f"input {name!r} is missing", code="RLX-R002", hint=f"pass {name}={value.type}")
-        arrays[name] = _native(name, inputs[name], value)
-    return arrays, _sizes(graph, arrays)
+MOST_SHAPES = 1024  # whose sizes are remembered
 
 
-def _native(name: str, array: object, value: Value) -> Array:
-    wanted = to_numpy(value.dtype)
+class InputCheck:
+    """Checks the inputs of a graph; sizes read off shapes are remembered, for short calls feel them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._wanted = [(name, value, to_numpy(value.dtype)) for name, value in graph.inputs.items()]
+        self._sizes: dict[tuple[tuple[int, ...], ...], dict[str, int]] = {}
+
+    def __call__(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+        """The inputs in native byte order, and the named sizes read off their shapes.
+
+        Arrays may have any strides and may be read-only: they are not written to. Raises `InputError` for a
+        missing or unknown input, another dtype or rank than declared, and sizes that contradict each other.
+        """
+        if not inputs.keys() <= self._graph.inputs.keys():
+            name = next(n for n in inputs if n not in self._graph.inputs)
+            hint = nearest(name, self._graph.inputs) or f"inputs: {', '.join(self._graph.inputs)}"
+            raise InputError(f"no input {name!r}", code="RLX-R006", where=self._graph.name, hint=hint)
+        arrays: dict[str, Array] = {}
+        for name, value, dtype in self._wanted:
+            if name not in inputs:
+                hint = f"pass {name}={value.type}"
+                raise InputError(f"input {name!r} is missing", code="RLX-R002", hint=hint)
+            arrays[name] = _native(name, inputs[name], value, dtype)
+        shapes = tuple(a.shape for a in arrays.values())
+        if shapes not in self._sizes:
+            if len(self._sizes) == MOST_SHAPES:
+                self._sizes.clear()
+            self._sizes[shapes] = _sizes(self._graph, arrays)
+        return arrays, dict(self._sizes[shapes])
+
+
+def _native(name: str, array: object, value: Value, wanted: np.dtype[Any]) -> Array:
+    if type(array) is np.ndarray and array.dtype == wanted and array.ndim == value.rank:
+        return array
     fits = isinstance(array, np.ndarray) and array.ndim == value.rank
     if fits and array.dtype.newbyteorder("=") == wanted:  # type: ignore[attr-defined]
         return np.asarray(array, wanted)  # a plain array: matrix and masked ones calculate differently

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from rlxflow.ir.dims import bind_shape, names
 from rlxflow.ir.graph import Graph
 from rlxflow.weights.memory import available_memory
 
+REMEMBERED = 4096  # calls, and positions of an array
+
 
 def as_array(name: str, value: Any, spec: InputSpec) -> Array:
     """A native, C-contiguous array of the declared dtype; raises `InputError` where it cannot be one.
@@ -22,12 +26,17 @@ def as_array(name: str, value: Any, spec: InputSpec) -> Array:
     Integers of any width are accepted for integer inputs if they fit; floats are not. An attention mask may
     be of bools; its integers must be 0 or 1.
     """
+    wanted = to_numpy(spec.dtype)
+    is_mask = spec.name == "attention_mask"
+    if type(value) is np.ndarray and value.dtype == wanted and value.ndim == len(spec.shape):
+        zero_or_one = not is_mask or not value.size or value.view(f"u{wanted.itemsize}").max() <= 1
+        if zero_or_one:
+            return value if value.flags.c_contiguous else np.ascontiguousarray(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
         hint = "pad the rows to one length and pass an attention_mask"
         raise InputError(f"input {name!r} is ragged", code="RLX-R010", hint=hint) from error
-    is_mask = spec.name == "attention_mask"
     kind = "iu" + ("b" if is_mask else "") if spec.dtype.kind == "int" else "f"
     if array.dtype.kind not in kind and array.size:
         hint = f"it takes {spec.dtype}" + ("; cast ids to integers" if spec.dtype.kind == "int" else "")
@@ -37,14 +46,20 @@ def as_array(name: str, value: Any, spec: InputSpec) -> Array:
         hint = f"it takes {shape}" + (f": wrap one sequence, [{name}]" if array.ndim == 1 else "")
         raise InputError(f"input {name!r} has {array.ndim} axes", code="RLX-R012", hint=hint)
     if spec.dtype.kind == "int" and array.size:
-        low, high = (
-            (0, 1) if is_mask else (np.iinfo(to_numpy(spec.dtype)).min, np.iinfo(to_numpy(spec.dtype)).max)
-        )
+        low, high = (0, 1) if is_mask else (np.iinfo(wanted).min, np.iinfo(wanted).max)
         bad = int(array.min()) if array.min() < low else int(array.max())
         if not low <= bad <= high:
             hint = "1 = a token, 0 = padding" if is_mask else f"it takes {spec.dtype}"
             raise InputError(f"input {name!r} holds {bad}", code="RLX-R017", hint=hint)
-    return np.ascontiguousarray(array.astype(to_numpy(spec.dtype), copy=False))
+    return np.ascontiguousarray(array.astype(wanted, copy=False))
+
+
+@lru_cache(16)
+def _filled(shape: tuple[int, ...], value: int, dtype: np.dtype[Any]) -> Array:
+    """A read-only array of one value."""
+    array = np.full(shape, value, dtype)
+    array.flags.writeable = False
+    return array
 
 
 def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[str, Array]:
@@ -61,7 +76,9 @@ def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[st
         )
     for spec in specs:
         if spec.name not in given and spec.default is not None and spec.shape == specs[0].shape:
-            given[spec.name] = np.full(given[specs[0].name].shape, spec.default, to_numpy(spec.dtype))
+            shape, dtype = given[specs[0].name].shape, to_numpy(spec.dtype)
+            make = _filled if prod(shape) <= REMEMBERED else np.full
+            given[spec.name] = make(shape, spec.default, dtype)
     return given
 
 
@@ -78,22 +95,40 @@ def check_length(inputs: Mapping[str, Array], max_positions: int | None) -> None
         raise InputError(message, code="RLX-R016", hint="cut the text; .embed(texts) does so by itself")
 
 
-def check_room(graph: Graph, inputs: Mapping[str, Array], outputs: tuple[str, ...], capacity: int) -> None:
-    """Raise `InputError` (R015) where a call's results and caches are larger than the free memory.
+class RoomCheck:
+    """Refuses calls of a graph whose results and caches are larger than the free memory."""
 
-    Intermediate values are not counted; calls under 64 MiB are not checked.
-    """
-    sizes = {"C": capacity}
-    for name, array in inputs.items():
-        sizes |= dict(zip(map(str, graph.inputs[name].shape), array.shape, strict=False))
-    values = [graph.outputs[name] for name in outputs if name in graph.outputs]
-    values += [state.before for state in graph.states]
-    known = [v for v in values if all(names(d) <= sizes.keys() for d in v.shape)]
-    required = sum(v.dtype.nbytes(bind_shape(v.shape, sizes)) for v in known)
-    available = available_memory() if required > 64 << 20 else None
-    if available is not None and required > available:
-        message = f"the call needs {required >> 20} MiB for its results, {available >> 20} MiB are free"
-        raise InputError(message, code="RLX-R015", hint="use a smaller batch or shorter sequences")
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._small: set[object] = set()  # calls that need no look
+
+    def __call__(self, inputs: Mapping[str, Array], outputs: tuple[str, ...], capacity: int) -> None:
+        """Raise `InputError` (R015) for a call that is too large.
+
+        Intermediate values are not counted; calls under 64 MiB are not checked.
+        """
+        call = (outputs, capacity, *[a.shape for a in inputs.values()])
+        if call in self._small:
+            return
+        required = self._bytes(inputs, outputs, capacity)
+        if required <= 64 << 20:
+            if len(self._small) >= REMEMBERED:
+                self._small.clear()
+            self._small.add(call)
+            return
+        available = available_memory()
+        if available is not None and required > available:
+            message = f"the call needs {required >> 20} MiB for its results, {available >> 20} MiB are free"
+            raise InputError(message, code="RLX-R015", hint="use a smaller batch or shorter sequences")
+
+    def _bytes(self, inputs: Mapping[str, Array], outputs: tuple[str, ...], capacity: int) -> int:
+        graph, sizes = self._graph, {"C": capacity}
+        for name, array in inputs.items():
+            sizes |= dict(zip(map(str, graph.inputs[name].shape), array.shape, strict=False))
+        values = [graph.outputs[name] for name in outputs if name in graph.outputs]
+        values += [state.before for state in graph.states]
+        known = [v for v in values if all(names(d) <= sizes.keys() for d in v.shape)]
+        return sum(v.dtype.nbytes(bind_shape(v.shape, sizes)) for v in known)
 
 
 @dataclass(frozen=True, slots=True)

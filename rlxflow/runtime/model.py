@@ -19,7 +19,7 @@ from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import InputSpec, ModelFlow
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
-from rlxflow.runtime.inputs import check_length, check_room, complete, pack_rows
+from rlxflow.runtime.inputs import RoomCheck, check_length, complete, pack_rows
 from rlxflow.weights.report import LoadReport
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class Model:
         """The compiled program; weights are read at the first use."""
         return self.built.compile()
 
+    @cached_property
+    def _check_room(self) -> RoomCheck:
+        return RoomCheck(self.graph)
+
     @property
     def is_decoder(self) -> bool:
         return bool(self.graph.states)
@@ -103,7 +107,7 @@ class Model:
             wanted = tuple(self._default_outputs() if outputs is None else outputs)
             inputs = complete(self.flow.inputs, arrays)
             check_length(inputs, self.max_positions)
-            check_room(self.graph, inputs, wanted, 0)
+            self._check_room(inputs, wanted, 0)
             return self.executable(inputs, outputs=wanted)
         specs = {s.name: s for s in self.flow.inputs if s.name not in ("past_len", "new_len")}
         ids_spec = specs.pop("input_ids")
@@ -113,7 +117,7 @@ class Model:
         wanted = ("logits",) if outputs is None else tuple(outputs)
         lengths = {"past_len": np.zeros(len(rows.ids), np.int32), "new_len": rows.lengths}
         inputs = {**given, "input_ids": rows.ids, **lengths}
-        check_room(self.graph, inputs, wanted, rows.ids.shape[1])
+        self._check_room(inputs, wanted, rows.ids.shape[1])
         results = self.executable(inputs, self.executable.new_state(*rows.ids.shape), wanted)
         tokens = self.flow.inputs[0].shape
         shapes = {name: v.shape for name, v in self.graph.outputs.items()}

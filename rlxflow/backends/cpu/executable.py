@@ -13,23 +13,23 @@ from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import Job
 from rlxflow.backends.cpu.frame import Frame
 from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS
+from rlxflow.backends.cpu.layout import Layout, Layouts
 from rlxflow.backends.cpu.llvm import LoadedCode
 from rlxflow.backends.cpu.memory import Memory, address, aligned
 from rlxflow.backends.cpu.packing import prepare
 from rlxflow.backends.cpu.plan import Constant, Plan
 from rlxflow.backends.cpu.pointers import Pointers
-from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, sizes_of, uneven
+from rlxflow.backends.cpu.ragged import Ragged, sizes_of
 from rlxflow.backends.cpu.scratch import Scratch
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.team import Team
-from rlxflow.backends.inputs import checked_inputs
+from rlxflow.backends.inputs import InputCheck
 from rlxflow.backends.rows import validity_inputs
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, nearest
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 
-CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
 PARTS = 2  # of a step per thread, where threads work together
 WAVE_TOKENS = 4096  # tokens per thread between two looks at signals
 
@@ -55,11 +55,13 @@ class CpuExecutable:
         self._checks = checks
         wanted = [c for c in plan.table if isinstance(c, Constant)]
         weights = {c: prepare(c, constants, target, self._pack) for c in wanted}
+        self._check_inputs = InputCheck(graph)
+        self._layouts = Layouts(validity_inputs(graph), plan.table, team.size)
         self._pointers = Pointers(plan.table, weights)
         self._scratch = Scratch(plan, target)
-        self._validity = validity_inputs(graph)
         self._memory = Memory(Frame.SIZE)
         self._job = aligned((Job.SIZE,), np.int64)
+        self._job_address = address(self._job)
 
     @property
     def steps(self) -> list[str]:
@@ -83,15 +85,15 @@ class CpuExecutable:
     ) -> dict[str, Array]:
         wanted = self._plan.outputs if outputs is None else outputs
         bits = self._bits(wanted)
-        arrays, sizes = checked_inputs(self.graph, inputs)
-        ragged = compact([arrays[n] for n in self._validity], *sizes_of(sizes))
-        self._check_ids(arrays, ragged, bits)
-        make = np.zeros if ragged.padded else np.empty
+        arrays, sizes = self._check_inputs(inputs)
+        layout = self._layouts.of(arrays, *sizes_of(sizes))
+        self._check_ids(arrays, layout.ragged, bits)
+        make = np.zeros if layout.ragged.padded else np.empty
         results = {n: make(bind_shape(self.graph.outputs[n].shape, sizes), np.float32) for n in wanted}
-        if ragged.tokens:
-            table, kept = self._pointers.fill(arrays, ragged, results)
+        if layout.ragged.tokens:
             with self._team.lock:
-                self._execute(table, kept, ragged, bits)
+                kept = self._pointers.fill(arrays, layout, results)
+                self._execute(layout, kept, bits)
         return results
 
     def _pack(self, weights: Array, packed: Array) -> None:
@@ -121,7 +123,8 @@ class CpuExecutable:
                 low, high = 0, ragged.longest - 1
             else:
                 ids = arrays[check.ids]
-                ids = ids.ravel()[ragged.source if check.per_token else ragged.batch_row]
+                if ragged.padded:
+                    ids = ids.ravel()[ragged.source if check.per_token else ragged.batch_row]
                 low, high = int(ids.min()), int(ids.max())
             if low < 0 or high >= check.rows:
                 message = f"id {low if low < 0 else high} is outside a table of {check.rows} rows"
@@ -129,36 +132,28 @@ class CpuExecutable:
 
     # -- the call ------------------------------------------------------------------------------------
 
-    def _execute(self, table: Array, kept: list[Array], ragged: Ragged, bits: int) -> None:
+    def _execute(self, layout: Layout, kept: list[Array], bits: int) -> None:
         """Run the plan over all chunks, some at a time: between those, Ctrl-C is served."""
-        threads = self._team.size
-        chunks = cut(ragged, threads, CHUNK_TOKENS)
-        together = threads > 1 and uneven(ragged, chunks, threads)
-        tokens, sequences = chunk_rows(ragged, chunks)
-        floats = self._plan.arena.floats(tokens, sequences)
+        threads, together, tokens = self._team.size, layout.together, layout.tokens
         places = self._memory.reserve(
-            threads, self._scratch.floats(ragged.longest), 1 if together else threads, floats
+            threads,
+            self._scratch.floats(layout.ragged.longest),
+            1 if together else threads,
+            self._plan.arena.floats(tokens, layout.sequences),
         )
-        rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)
-        job = self._job
-        job[:] = (
-            *(address(table), address(chunks), 0, 0, together, threads * PARTS, address(places), bits),
-            *map(address, rows),
-            *(tokens, sequences, 0),
-        )
-        if self._checks is not None:
-            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, sequences)
-            own = [table, chunks, job, places, *rows, *self._memory.arrays()]
-            self._checks.begin([*own, *kept, *self._pointers.weights], slots)
-        count = len(chunks) - 1
+        count = len(layout.chunks) - 1
         step = min(count, max(threads, WAVE_TOKENS * threads // tokens))
         words = len(self._plan.steps) * COUNTER_WORDS * step if together else 0
+        if self._checks is not None:
+            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, layout.sequences)
+            own = [self._pointers.table, self._job, *layout.arrays, *self._memory.arrays()]
+            self._checks.begin([*own, *kept, *self._pointers.weights], slots)
         for first in range(0, count, step):
-            counters = np.zeros(words, np.int64)
-            job[Job.COUNTERS] = address(counters)
-            job[Job.CHUNKS] = address(chunks) + 8 * first
-            job[Job.NUM_CHUNKS] = min(step, count - first)
-            job[Job.NEXT] = 0
-            self._team.run(self._run, address(job))
+            self._job[:] = (
+                *(self._pointers.address, layout.chunks_address + 8 * first, min(step, count - first), 0),
+                *(together, threads * PARTS, places, bits, *layout.row_addresses),
+                *(tokens, layout.sequences, self._memory.counters(words)),
+            )
+            self._team.run(self._run, self._job_address)
         if self._checks is not None:
             self._checks.end(self.steps)

@@ -36,32 +36,44 @@ class Memory:
         self._frames: list[Array] = []
         self._scratch: list[Array] = []
         self._arenas: list[Array] = []
+        self._counters: list[Array] = []
         self._places = np.zeros(0, np.uint64)
+        self._reserved = (0, 0, 0, 0)
 
-    def reserve(self, threads: int, scratch: int, arenas: int, floats: int) -> Array:
+    def reserve(self, threads: int, scratch: int, arenas: int, floats: int) -> int:
         """Room for so many threads and arenas, of so many floats each.
 
-        Returns three addresses per thread: its frame, its scratch, its arena (0 where it has none).
+        Returns where three addresses per thread lie: its frame, its scratch, its arena (0 where it has none).
         """
-        while len(self._frames) < threads:
-            self._frames.append(aligned((self._frame_words,), np.int64))
-        grown = _grow(self._scratch, threads, scratch) | _grow(self._arenas, arenas, floats)
-        if grown or self._places.size != 3 * threads:
+        wanted = (threads, scratch, arenas, floats)
+        if wanted != self._reserved:
+            self._reserved = wanted
+            while len(self._frames) < threads:
+                self._frames.append(aligned((self._frame_words,), np.int64))
+            _grow(self._scratch, threads, scratch)
+            _grow(self._arenas, arenas, floats)
             arena = [address(a) for a in self._arenas] + [0] * threads
             own = [(address(self._frames[i]), address(self._scratch[i]), arena[i]) for i in range(threads)]
             self._places = np.array(own, np.uint64).ravel()
-        return self._places
+        return address(self._places)
+
+    def counters(self, words: int) -> int:
+        """Where so many words of zeros lie."""
+        if not words:
+            return 0
+        _grow(self._counters, 1, 2 * words)
+        self._counters[0].view(np.int64)[:words] = 0
+        return address(self._counters[0])
 
     def arrays(self) -> list[Array]:
-        return [*self._frames, *self._scratch]
+        return [*self._frames, *self._scratch, self._places]
 
     def arenas(self) -> list[Array]:
         return self._arenas
 
 
-def _grow(arrays: list[Array], count: int, floats: int) -> bool:
-    """Make the first `count` arrays at least so long; whether any had to be made."""
-    small = [i for i in range(count) if i >= len(arrays) or arrays[i].size < floats]
-    for i in small:
-        arrays[i : i + 1] = [aligned((floats,))]
-    return bool(small)
+def _grow(arrays: list[Array], count: int, floats: int) -> None:
+    """Make the first `count` arrays at least so long."""
+    for i in range(count):
+        if i >= len(arrays) or arrays[i].size < floats:
+            arrays[i : i + 1] = [aligned((floats,))]

@@ -6,37 +6,39 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rlxflow.backends.cpu.layout import Layout
 from rlxflow.backends.cpu.memory import address
 from rlxflow.backends.cpu.plan import Constant, Given
-from rlxflow.backends.cpu.ragged import Ragged, mask_rows
 from rlxflow.dtypes import Array
 
 
 class Pointers:
-    """Addresses for `Plan.table`. Keeps the weights alive."""
+    """Addresses for `Plan.table`, one call at a time. Keeps the weights alive."""
 
     def __init__(self, table: tuple[Constant | Given, ...], weights: Mapping[Constant, Array]) -> None:
         self.weights = list(weights.values())
         self._given = [(i, item) for i, item in enumerate(table) if isinstance(item, Given)]
-        self._template = np.zeros(max(1, len(table)), np.uint64)
+        self.table = np.zeros(max(1, len(table)), np.uint64)
         for i, item in enumerate(table):
             if isinstance(item, Constant):
-                self._template[i] = address(weights[item])
+                self.table[i] = address(weights[item])
+        self.address = address(self.table)
 
-    def fill(
-        self, inputs: Mapping[str, Array], ragged: Ragged, results: Mapping[str, Array]
-    ) -> tuple[Array, list[Array]]:
-        """The table of a call, and the arrays it points at, which must live as long. No result: null."""
-        table, kept = self._template.copy(), []
+    def fill(self, inputs: Mapping[str, Array], layout: Layout, results: Mapping[str, Array]) -> list[Array]:
+        """Enter a call's arrays; returns them, for they must live as long. No result: null."""
+        kept = []
         for i, item in self._given:
             if item.kind == "mask":
-                array = mask_rows(inputs[item.name], ragged)
+                array = layout.masks[item.name]
             elif item.kind == "input":
-                array = np.ascontiguousarray(inputs[item.name])
+                array = inputs[item.name]
+                if not array.flags.c_contiguous:
+                    array = np.ascontiguousarray(array)
             elif item.name in results:
                 array = results[item.name]
             else:
+                self.table[i] = 0
                 continue
-            table[i] = address(array)
+            self.table[i] = address(array)
             kept.append(array)
-        return table, kept
+        return kept

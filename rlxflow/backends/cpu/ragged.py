@@ -100,7 +100,7 @@ def cut(ragged: Ragged, threads: int, most: int) -> Array:
 
     As many equal chunks per thread as bring them to about `most` tokens.
     """
-    if ragged.sequences == 1 or (threads == 1 and ragged.tokens <= most):
+    if ragged.sequences <= 1 or (threads == 1 and ragged.tokens <= most):
         return np.array([0, ragged.sequences], np.int64)
     rounds = -(-ragged.tokens // (threads * most))
     wanted = ragged.tokens / (threads * rounds)

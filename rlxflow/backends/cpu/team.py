@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 from rlxflow.backends.cpu.kernels.team_code import Shared, emit_team
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
@@ -51,7 +51,7 @@ class Team:
     def run(self, function: int, job: int) -> None:
         """Call function(job, thread) on every thread; `function` and `job` are addresses."""
         if self.size == 1:
-            _ENTRY(function)(job, 0)
+            _entry(function)(job, 0)
             return
         if not self._threads:
             self._start()
@@ -98,7 +98,11 @@ class _Native:
         self.stop: Callable[..., None] = self._code.function("stop", pointer)
 
 
-_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+@lru_cache(64)
+def _entry(function: int) -> Callable[[int, int], None]:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(function)
+
+
 _TEAMS: weakref.WeakSet[Team] = weakref.WeakSet()
 _native = cache(_Native)
 

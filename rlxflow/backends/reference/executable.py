@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rlxflow.backends.base import CacheState, recurrent_states
-from rlxflow.backends.inputs import checked_caches, checked_inputs
+from rlxflow.backends.inputs import InputCheck, checked_caches
 from rlxflow.backends.reference.program import Program
 from rlxflow.backends.rows import cut, token_spans
 from rlxflow.dtypes import Array, to_numpy
@@ -23,6 +23,7 @@ class ReferenceExecutable:
     def __init__(self, graph: Graph, params: dict[Value, Array]) -> None:
         self.graph = graph
         self._params = params
+        self._check = InputCheck(graph)
         self._programs: dict[tuple[str, ...], Program] = {}
         self._program(tuple(graph.outputs))  # an op without a reference is reported now
 
@@ -41,7 +42,7 @@ class ReferenceExecutable:
         outputs: tuple[str, ...] | None = None,
     ) -> dict[str, Array]:
         program = self._program(tuple(self.graph.outputs) if outputs is None else outputs)
-        arrays, sizes = checked_inputs(self.graph, inputs)
+        arrays, sizes = self._check(inputs)
         caches = checked_caches(self.graph, state, sizes)
         with np.errstate(all="ignore"):  # infinities and NaN follow the arithmetic, without warnings
             if program.independent:
