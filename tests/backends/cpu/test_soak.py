@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -78,4 +79,20 @@ def test_ten_thousand_calls_hold_no_more_memory(threads: int, teams: dict[int, C
         return int(found[1])
 
     before = many(1000)
-    assert many(10_000) - before < 1024  # kB; a leak of one small array per call would be far more
+    assert many(10_000) - before < 8192  # kB; results that were kept would be 200 MB
+
+
+def test_calls_keep_no_objects(teams: dict[int, CpuExecutable]) -> None:
+    rng = np.random.default_rng(2)
+    calls = [random_call(rng) for _ in range(20)]
+    for call in calls:
+        teams[2](call)
+    tracemalloc.start()
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(1000):
+        teams[2](calls[number % len(calls)])
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 20_000  # bytes; one object a call would be more
