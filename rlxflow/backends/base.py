@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rlxflow.dtypes import Array
+from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import InputError
-from rlxflow.ir.dims import names
+from rlxflow.ir.dims import bind_shape, names
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
@@ -63,6 +63,15 @@ class CacheState:
 def recurrent_states(graph: Graph) -> frozenset[str]:
     """The states of a graph that have no axis of positions."""
     return frozenset(s.name for s in graph.states if not any("C" in names(d) for d in s.before.shape))
+
+
+def empty_state(graph: Graph, batch: int, capacity: int) -> CacheState:
+    """Caches for `batch` sequences of up to `capacity` tokens, of which none has been seen."""
+    arrays = {}
+    for state in graph.states:
+        shape = bind_shape(state.before.shape, {"B": batch, "C": capacity})
+        arrays[state.name] = np.zeros(shape, to_numpy(state.before.dtype))
+    return CacheState(arrays, np.zeros(batch, np.int32), capacity, recurrent_states(graph))
 
 
 class Executable(Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CpuBackend:
-    """Encoders in f32. `target` asks for a narrower vector unit; `checked` tests every memory access."""
+    """Activations in f32. `target` asks for a narrower vector unit; `checked` tests every memory access."""
 
     name = "cpu"
     target: str | None = None
@@ -33,7 +33,7 @@ class CpuBackend:
 
     def runs(self, op: Op[..., Any]) -> bool:
         """Whether a kernel may run the op; `compile` says why not where it cannot."""
-        leaf = op.name in ("input", "param", "full", "iota", "constant")
+        leaf = op.name in ("input", "param", "state", "full", "iota", "constant")
         return op.level == "primitive" and (leaf or op.name in SUPPORTED)
 
     def claims(self, node: Node) -> bool:

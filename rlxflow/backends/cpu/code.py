@@ -11,10 +11,11 @@ from llvmlite import ir
 from rlxflow.backends.cpu.target import Target
 
 F32, I1, I8, I32, I64, PTR = ir.FloatType(), *(ir.IntType(n) for n in (1, 8, 32, 64)), ir.PointerType()
+HALF = ir.HalfType()
 VOID = ir.VoidType()
 Value = Any  # an LLVM value
 Index = Any  # an LLVM i64, or a Python int
-SIZES = {F32: 4, I8: 1, I32: 4, I64: 8, PTR: 8}
+SIZES = {F32: 4, HALF: 2, I8: 1, I32: 4, I64: 8, PTR: 8}
 
 
 def _size(kind: Any) -> int:
@@ -139,6 +140,32 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
     def put_as(self, value: Value, pointer: Value, word: Index = 0) -> None:
         """Write a vector of any kind."""
         self.store(value, self._checked(self.at(pointer, word), _size(value.type)), align=1)
+
+    def get_half(self, pointer: Value, index: Index = 0, lanes: int | None = None) -> Value:
+        """A vector of f16, widened; with `lanes`, the others are zero."""
+        count = self.lanes if lanes is None else lanes
+        kind = ir.VectorType(HALF, self.lanes)
+        address = self._checked(self.at(pointer, index, HALF), 2 * count)
+        if count == self.lanes:
+            return self.fpext(self.load(address, typ=kind, align=2), self.vector)
+        arguments = [PTR, I32, self.bools, kind]
+        load = self.owner.intrinsic(f"llvm.masked.load.v{self.lanes}f16.p0", kind, arguments)
+        none = ir.Constant(kind, None)
+        narrow = self.call(load, [address, ir.Constant(I32, 2), self.first(count), none])
+        return self.fpext(narrow, self.vector)
+
+    def put_half(self, value: Value, pointer: Value, index: Index = 0, lanes: int | None = None) -> None:
+        """Write a vector, or its first `lanes`, rounded to f16."""
+        count = self.lanes if lanes is None else lanes
+        kind = ir.VectorType(HALF, self.lanes)
+        address = self._checked(self.at(pointer, index, HALF), 2 * count)
+        narrow = self.fptrunc(value, kind)
+        if count == self.lanes:
+            self.store(narrow, address, align=2)
+            return
+        arguments = [kind, PTR, I32, self.bools]
+        store = self.owner.intrinsic(f"llvm.masked.store.v{self.lanes}f16.p0", VOID, arguments)
+        self.call(store, [narrow, address, ir.Constant(I32, 2), self.first(count)])
 
     def prefetch(self, pointer: Value, index: Index) -> None:
         fetch = self.owner.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])

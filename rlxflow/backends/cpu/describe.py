@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from rlxflow.backends.cpu.domain import View, refuse, rows_of
-from rlxflow.backends.cpu.expression import Arg, Expression, FromArg, FromStep, Operand, Rows, Step, strip
-from rlxflow.backends.cpu.plan import Constant, Given
+from rlxflow.backends.cpu.domain import Rows as ValueRows, View, refuse, rows_of
+from rlxflow.backends.cpu.expression import (
+    PICKED,
+    Arg,
+    Expression,
+    FromArg,
+    FromStep,
+    Operand,
+    Rows,
+    Step,
+    strip,
+)
+from rlxflow.backends.cpu.plan import Constant, Given, Made
 from rlxflow.backends.cpu.regions import Regions
 from rlxflow.backends.rows import TOKENS
 from rlxflow.dtypes import f32, i32, i64
 from rlxflow.ir.values import Node, Value
 
-Source = View | Constant | Given  # rows of a buffer, weights, or an array of the caller
+Source = (
+    View | Constant | Given | Made
+)  # rows of a buffer, weights, an array of the caller or made for the call
 
 
 class Describer:
@@ -59,18 +71,20 @@ class Describer:
         if node.op.name == "gather" and index == 0:
             stride = rows.width // rows.inner[0] if rows.inner[0] else 1
             return Arg("table", "none", stride, strip(rows.inner[1:])), Constant("table", (value,))
-        if node.op.name == "gather":
+        if value.dtype.is_float and value in self._regions.host:
+            return Arg("host", _domain(rows), rows.width, strip(rows.inner)), Made(value)
+        if node.op.name in PICKED and index == 1:
             return self._ids(value, node)
         if node.op.name == "mean_pool" and index == 1:
             return Arg("mask", "token", 1, ()), Given("mask", value.node.attrs["key"])
         return self._rows_arg(value, node)
 
     def _ids(self, value: Value, node: Node) -> tuple[Arg, Source]:
-        if value.node.op.name == "iota":
-            return Arg("positions", "token", 0, ()), View(value)
+        domain = _domain(rows_of(value))
+        if value.node.op.name != "input":
+            return Arg("host", domain, 1, (), "i32"), Made(value)
         if value.dtype not in (i32, i64):
             raise refuse(self._regions.graph, node, f"its ids are {value.dtype}, not i32 or i64")
-        domain: Rows = "token" if rows_of(value).domain == "token" else "sequence"
         return Arg("ids", domain, 1, (), value.dtype.name), Given("input", value.node.attrs["key"])
 
     def _rows_arg(self, value: Value, node: Node) -> tuple[Arg, Source]:
@@ -91,6 +105,10 @@ class Describer:
         if base.domain == "none" or view.base.shape[0] == TOKENS:
             raise refuse(self._regions.graph, node, f"{view.base.type} has no batch axis")
         return Arg("input", rows, base.width, inner), Given("input", view.base.node.attrs["key"], view.offset)
+
+
+def _domain(rows: ValueRows) -> Rows:
+    return "token" if rows.domain == "token" else "sequence"
 
 
 def _given(node: Node) -> bool:

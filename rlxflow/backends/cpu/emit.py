@@ -9,7 +9,9 @@ from rlxflow.backends.cpu.checked import emit_controls, enter_step
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
+from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, cached_attention_kernel
 from rlxflow.backends.cpu.kernels.gemm import Gemm, gemm_kernel
+from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges, merge_kernel
 from rlxflow.backends.cpu.kernels.pack import emit_pack
 from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.kernels.rows import row_kernel
@@ -36,6 +38,7 @@ class Job(IntEnum):
     BATCH_ROW = auto()
     TOKEN_CAPACITY = auto()
     SEQUENCE_CAPACITY = auto()
+    CACHE_CAPACITY = auto()
     COUNTERS = auto()  # i64*: zeros, COUNTER_WORDS per chunk and step
     SIZE = auto()
 
@@ -55,7 +58,13 @@ def _kernel(module: Module, kernel: Kernel) -> Any:
         return gemm_kernel(module, kernel)
     if isinstance(kernel, Quantise):
         return quantise_kernel(module, kernel)
-    return attention_kernel(module, kernel) if isinstance(kernel, Attention) else row_kernel(module, kernel)
+    if isinstance(kernel, Attention):
+        return attention_kernel(module, kernel)
+    if isinstance(kernel, CachedAttention):
+        return cached_attention_kernel(module, kernel)
+    if isinstance(kernel, MergeRanges):
+        return merge_kernel(module, kernel)
+    return row_kernel(module, kernel)
 
 
 def _steps(module: Module, plan: Plan) -> Any:
@@ -111,7 +120,7 @@ def _run(module: Module, plan: Plan, steps: Any) -> None:
         put(Frame.PARTS, code.select(together, word(Job.PARTS), i64(1)))
         put(Frame.SCRATCH, scratch)
         put(Frame.SLOTS, arena)
-        for name in ("TOKEN_CAPACITY", "SEQUENCE_CAPACITY"):
+        for name in ("TOKEN_CAPACITY", "SEQUENCE_CAPACITY", "CACHE_CAPACITY"):
             put(Frame[name], word(Job[name]))
         first_chunk = code.select(together, i64(0), _take(code, job))
 

@@ -7,20 +7,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rlxflow.backends.base import CacheState
+from rlxflow.backends.base import CacheState, empty_state
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import Job
 from rlxflow.backends.cpu.frame import Frame
+from rlxflow.backends.cpu.host_values import HostValues
+from rlxflow.backends.cpu.id_checks import check_ids
 from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS
 from rlxflow.backends.cpu.layout import Layout, Layouts
+from rlxflow.backends.cpu.lengths import positions_of
 from rlxflow.backends.cpu.llvm import LoadedCode
 from rlxflow.backends.cpu.memory import Memory, address, aligned
 from rlxflow.backends.cpu.packing import prepare
-from rlxflow.backends.cpu.plan import Constant, Plan
+from rlxflow.backends.cpu.plan import Constant, Made, Plan
 from rlxflow.backends.cpu.pointers import Pointers
-from rlxflow.backends.cpu.ragged import Ragged, sizes_of
+from rlxflow.backends.cpu.ragged import sizes_of
 from rlxflow.backends.cpu.scratch import Scratch
+from rlxflow.backends.cpu.states import States
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.team import Team
 from rlxflow.backends.inputs import InputCheck
@@ -56,7 +60,11 @@ class CpuExecutable:
         wanted = [c for c in plan.table if isinstance(c, Constant)]
         weights = {c: prepare(c, constants, target, self._pack) for c in wanted}
         self._check_inputs = InputCheck(graph)
-        self._layouts = Layouts(validity_inputs(graph), plan.table, team.size)
+        self._layouts = Layouts(validity_inputs(graph), plan.table, team.size, bool(graph.states))
+        made = [c.value for c in plan.table if isinstance(c, Made)]
+        checked = [c.ids for c in plan.checks if not isinstance(c.ids, str)]
+        self._host = HostValues(tuple(dict.fromkeys([*made, *checked])))
+        self._states = States(graph)
         self._pointers = Pointers(plan.table, weights)
         self._scratch = Scratch(plan, target)
         self._memory = Memory(Frame.SIZE)
@@ -74,8 +82,8 @@ class CpuExecutable:
         return sum(array.nbytes for array in self._pointers.weights)
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
-        """No caches: this backend runs encoders."""
-        return CacheState({}, np.zeros(batch, np.int32), capacity)
+        """Empty caches for `batch` sequences of up to `capacity` tokens."""
+        return empty_state(self.graph, batch, capacity)
 
     def __call__(
         self,
@@ -87,13 +95,17 @@ class CpuExecutable:
         bits = self._bits(wanted)
         arrays, sizes = self._check_inputs(inputs)
         layout = self._layouts.of(arrays, *sizes_of(sizes))
-        self._check_ids(arrays, layout.ragged, bits)
-        make = np.zeros if layout.ragged.padded else np.empty
+        ragged = layout.ragged
+        make = np.zeros if ragged.padded else np.empty
         results = {n: make(bind_shape(self.graph.outputs[n].shape, sizes), np.float32) for n in wanted}
-        if layout.ragged.tokens:
-            with self._team.lock:
-                kept = self._pointers.fill(arrays, layout, results)
-                self._execute(layout, kept, bits)
+        with self._team.lock:
+            caches, capacity = self._states.addresses(state, sizes)
+            if ragged.tokens:
+                positions = positions_of(self._plan.lengths, arrays, ragged, capacity)
+                made = self._host.compute(arrays, ragged)
+                check_ids(self._plan.checks, bits, arrays, made, ragged)
+                kept = [positions, *self._pointers.fill(arrays, layout, results, made, caches)]
+                self._execute(layout, kept, bits, capacity)
         return results
 
     def _pack(self, weights: Array, packed: Array) -> None:
@@ -106,7 +118,7 @@ class CpuExecutable:
     # -- before the call -----------------------------------------------------------------------------
 
     def _bits(self, wanted: tuple[str, ...]) -> int:
-        bits = 0
+        bits = 1 << len(self._plan.outputs)  # caches are always written
         for name in wanted:
             if name not in self.graph.outputs:
                 hint = nearest(name, self.graph.outputs) or f"outputs: {', '.join(self.graph.outputs)}"
@@ -114,26 +126,13 @@ class CpuExecutable:
             bits |= 1 << self._plan.outputs.index(name)
         return bits
 
-    def _check_ids(self, arrays: Mapping[str, Array], ragged: Ragged, bits: int) -> None:
-        """Every id of a valid token must lie in its table."""
-        for check in self._plan.checks:
-            if not check.outputs & bits or not ragged.tokens:
-                continue
-            if not check.ids:  # all positions
-                low, high = 0, ragged.longest - 1
-            else:
-                ids = arrays[check.ids]
-                if ragged.padded:
-                    ids = ids.ravel()[ragged.source if check.per_token else ragged.batch_row]
-                low, high = int(ids.min()), int(ids.max())
-            if low < 0 or high >= check.rows:
-                message = f"id {low if low < 0 else high} is outside a table of {check.rows} rows"
-                raise InputError(message, code="RLX-R001", hint=f"ids run from 0 to {check.rows - 1}")
-
     # -- the call ------------------------------------------------------------------------------------
 
-    def _execute(self, layout: Layout, kept: list[Array], bits: int) -> None:
-        """Run the plan over all chunks, some at a time: between those, Ctrl-C is served."""
+    def _execute(self, layout: Layout, kept: list[Array], bits: int, capacity: int) -> None:
+        """Run the plan over all chunks, some at a time: between those, Ctrl-C is served.
+
+        `kept` holds what the call points at, the positions of its tokens first.
+        """
         threads, together, tokens = self._team.size, layout.together, layout.tokens
         places = self._memory.reserve(
             threads,
@@ -146,13 +145,20 @@ class CpuExecutable:
         words = len(self._plan.steps) * COUNTER_WORDS * step if together else 0
         if self._checks is not None:
             slots = self._plan.arena.ranges(self._memory.arenas(), tokens, layout.sequences)
-            own = [self._pointers.table, self._job, *layout.arrays, *self._memory.arrays()]
+            own = [
+                self._pointers.table,
+                self._job,
+                *layout.arrays,
+                *self._memory.arrays(),
+                *self._states.arrays,
+            ]
             self._checks.begin([*own, *kept, *self._pointers.weights], slots)
+        source, _, *others = layout.row_addresses
         for first in range(0, count, step):
             self._job[:] = (
                 *(self._pointers.address, layout.chunks_address + 8 * first, min(step, count - first), 0),
-                *(together, threads * PARTS, places, bits, *layout.row_addresses),
-                *(tokens, layout.sequences, self._memory.counters(words)),
+                *(together, threads * PARTS, places, bits, source, address(kept[0]), *others),
+                *(tokens, layout.sequences, capacity, self._memory.counters(words)),
             )
             self._team.run(self._run, self._job_address)
         if self._checks is not None:

@@ -13,6 +13,8 @@ from typing import Literal
 Rows = Literal["token", "sequence", "first", "none"]
 
 REDUCTIONS = ("layer_norm", "rms_norm", "l2_normalize", "softmax")
+WHOLE_ROW = (*REDUCTIONS, "rope")  # ops that look at several columns at once, and work on the last axis
+PICKED = ("gather", "select_token")  # ops whose value is a row found elsewhere
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,15 @@ class Arg:
     """An array that a kernel reads.
 
     - `kind`: `buffer` (ours, rows padded), `constant`, `input` (the caller's, rows not padded), `table` (rows
-      picked by ids), `ids`, `positions` (0, 1, … without an array), `mask` (one float per token, 0 or 1);
+      picked by ids), `ids` (the caller's), `host` (made for the call, a row per token or sequence of it),
+      `mask` (one float per token, 0 or 1);
     - `rows`: which row belongs to a row of the kernel: the token's, its sequence's, the first token of the
       sequence, or none;
     - `stride`: floats between rows; `inner`: the shape of a row, without leading ones;
     - `dtype`: of ids, i32 or i64; all else is f32.
     """
 
-    kind: Literal["buffer", "constant", "input", "table", "ids", "positions", "mask"]
+    kind: Literal["buffer", "constant", "input", "table", "ids", "host", "mask"]
     rows: Rows
     stride: int
     inner: tuple[int, ...]
@@ -71,6 +74,7 @@ class Expression:
     inner: tuple[int, ...]
     steps: tuple[Step, ...]
     args: tuple[Arg, ...]
+    by_last_axis: bool = False  # evaluate it run by run even where that is not necessary
 
     @property
     def width(self) -> int:
@@ -82,9 +86,12 @@ class Expression:
 
         One piece where nothing broadcasts within a row or reduces a part of it; else the last axis.
         """
-        widths = {math.prod(a.inner) for a in self.args if a.kind in ("buffer", "constant", "input", "table")}
-        reduces = any(s.op in REDUCTIONS for s in self.steps)
-        if len(self.inner) < 2 or (not reduces and widths <= {1, self.width}):
+        arrays = ("buffer", "constant", "input", "table", "host")
+        widths = {math.prod(a.inner) for a in self.args if a.kind in arrays}
+        parts = (
+            self.by_last_axis or any(s.op in WHOLE_ROW for s in self.steps) or not widths <= {1, self.width}
+        )
+        if len(self.inner) < 2 or not parts:
             return 1, self.width
         return self.width // self.inner[-1], self.inner[-1]
 

@@ -22,7 +22,7 @@ class Frame(IntEnum):
     PART = auto()  # this thread's part of a step …
     PARTS = auto()  # … of so many
     SOURCE = auto()  # i32*: token row → its row in the arrays of the caller, b·S + s
-    POSITION = auto()  # i32*: token row → position in its sequence
+    POSITION = auto()  # i32*: token row → position in its sequence, what is in the cache included
     SEQUENCE = auto()  # i32*: token row → sequence, counted over the call
     OFFSETS = auto()  # i32*: sequence row → its first token, counted over the call
     BATCH_ROW = auto()  # i32*: sequence row → its row in the arrays of the caller
@@ -30,6 +30,7 @@ class Frame(IntEnum):
     SLOTS = auto()  # the buffers of this chunk
     TOKEN_CAPACITY = auto()  # rows that the buffers have
     SEQUENCE_CAPACITY = auto()
+    CACHE_CAPACITY = auto()  # positions that the caches have
     COUNTERS = auto()  # of the parts of every step, see kernels/sync.py
     SIZE = auto()
 

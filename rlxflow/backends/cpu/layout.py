@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlxflow.backends.cpu.memory import address
-from rlxflow.backends.cpu.plan import Constant, Given
+from rlxflow.backends.cpu.plan import Constant, Given, Made
 from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, uneven
 from rlxflow.dtypes import Array
 
 CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
+FEW_TOKENS = 64  # per thread: the weights of a decoder are read once for all rather than by every thread
 KEPT_TOKENS = 1024  # layouts of up to so many positions are remembered …
 KEPT_LAYOUTS = 256  # … and so many of them
 
@@ -42,8 +43,14 @@ class Layout:
 class Layouts:
     """Makes layouts, and keeps those of small calls by the content of their masks."""
 
-    def __init__(self, validity: tuple[str, ...], table: tuple[Constant | Given, ...], threads: int) -> None:
-        self._validity, self._threads = validity, threads
+    def __init__(
+        self,
+        validity: tuple[str, ...],
+        table: tuple[Constant | Given | Made, ...],
+        threads: int,
+        decodes: bool,
+    ) -> None:
+        self._validity, self._threads, self._decodes = validity, threads, decodes
         self._masks = [item.name for item in table if isinstance(item, Given) and item.kind == "mask"]
         self._deciding = list(dict.fromkeys([*validity, *self._masks]))
         self._kept: dict[tuple[int, int, tuple[bytes, ...]], Layout] = {}
@@ -62,7 +69,8 @@ class Layouts:
 
     def _make(self, inputs: Mapping[str, Array], batch: int, tokens: int) -> Layout:
         ragged = compact([inputs[name] for name in self._validity], batch, tokens)
-        chunks = cut(ragged, self._threads, CHUNK_TOKENS)
+        few = self._decodes and ragged.tokens <= FEW_TOKENS * self._threads
+        chunks = cut(ragged, 1 if few else self._threads, CHUNK_TOKENS)
         together = self._threads > 1 and uneven(ragged, chunks, self._threads)
         masks = {name: mask_rows(inputs[name], ragged) for name in self._masks}
         rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)

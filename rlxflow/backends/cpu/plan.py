@@ -10,7 +10,9 @@ from typing import Literal
 
 from rlxflow.backends.cpu.arena import Arena
 from rlxflow.backends.cpu.kernels.attention import Attention
+from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
 from rlxflow.backends.cpu.kernels.gemm import Gemm
+from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
 from rlxflow.backends.cpu.kernels.quantise import Quantise
 from rlxflow.backends.cpu.kernels.rows import Rows
 from rlxflow.ir.values import Value
@@ -31,11 +33,18 @@ class Constant:
 
 @dataclass(frozen=True)
 class Given:
-    """An array of the caller, from column `offset` of its rows on."""
+    """An array of the caller, from column `offset` of its rows on. A state is the whole cache."""
 
-    kind: Literal["input", "output", "mask"]
+    kind: Literal["input", "output", "mask", "state"]
     name: str
     offset: int = 0
+
+
+@dataclass(frozen=True)
+class Made:
+    """An array computed before every call: a row per valid token or sequence. See `host_values.py`."""
+
+    value: Value
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,15 @@ class InSlot:
 
 
 Address = InTable | InSlot
-Kernel = Gemm | Attention | Rows | Quantise
+Kernel = Gemm | Attention | CachedAttention | MergeRanges | Rows | Quantise
 
 
 @dataclass(frozen=True)
 class PlanStep:
-    """A kernel on its operands. `outputs` has bit i where output i needs the step."""
+    """A kernel on its operands.
+
+    `outputs` has bit i where output i needs the step, and the bit behind those where a cache does.
+    """
 
     kernel: Kernel
     addresses: tuple[Address, ...]
@@ -70,9 +82,10 @@ class PlanStep:
 
 @dataclass(frozen=True)
 class GatherCheck:
-    """Ids that must lie in a table: an input, or all positions where `ids` is empty."""
+    """Ids that must lie in a table of so many rows, or (0) within the tokens of their sequence: an input by
+    name, or a host value."""
 
-    ids: str
+    ids: str | Value
     per_token: bool
     rows: int
     outputs: int
@@ -84,9 +97,10 @@ class Plan:
 
     steps: tuple[PlanStep, ...]
     arena: Arena
-    table: tuple[Constant | Given, ...]
+    table: tuple[Constant | Given | Made, ...]
     outputs: tuple[str, ...]
     checks: tuple[GatherCheck, ...]
+    lengths: tuple[str, str] | None  # the inputs that say past_len and new_len of every sequence
 
     @property
     def text(self) -> str:

@@ -13,9 +13,12 @@ from rlxflow.backends.cpu.domain import Domain, View, rows_of
 from rlxflow.backends.cpu.expression import strip
 from rlxflow.backends.cpu.form import find_form, form_for
 from rlxflow.backends.cpu.kernels.attention import Attention
+from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
 from rlxflow.backends.cpu.kernels.gemm import Gemm
+from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
 from rlxflow.backends.cpu.kernels.quantise import Quantise
 from rlxflow.backends.cpu.kernels.rows import Out, Rows
+from rlxflow.backends.cpu.lengths import lengths_inputs
 from rlxflow.backends.cpu.plan import (
     Address,
     Constant,
@@ -24,6 +27,7 @@ from rlxflow.backends.cpu.plan import (
     InSlot,
     InTable,
     Kernel,
+    Made,
     Plan,
     PlanStep,
 )
@@ -31,6 +35,7 @@ from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.regions import Region, Regions
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.rows import batch_independent
+from rlxflow.dtypes import f16
 from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
@@ -76,7 +81,16 @@ class Coded:
         return self.layout.row_words(self.depth)
 
 
-Buffer = Unit | Coded
+@dataclass(frozen=True)
+class Records:
+    """What the single tokens of a call gather from ranges of a cache, for the attention `root`."""
+
+    root: Value
+    width: int
+    domain: Domain = "sequence"
+
+
+Buffer = Unit | Coded | Records
 
 
 @dataclass(eq=False)
@@ -84,7 +98,7 @@ class Draft:
     """A step whose addresses are not known yet: what it writes (a buffer at a column, or an output)."""
 
     kernel: Kernel
-    operands: Sequence[Source | Coded]
+    operands: Sequence[Source | Coded | Records]
     result: tuple[Buffer, int] | Given
     result_at: int  # its index among the addresses
     label: str
@@ -97,9 +111,6 @@ def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, unfuse:
     Raises `BackendError` for what this backend does not run.
     """
     hint = 'use backend.name = "reference"'
-    if graph.states:
-        message = "the CPU backend does not run decoders yet"
-        raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
     if not batch_independent(graph):
         message = "the sequences of a batch depend on each other"
         raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
@@ -113,6 +124,7 @@ class _Planner:
         self.regions = Regions(graph, constant_values(graph), unfuse)
         self.describe = Describer(self.regions, self._stride_of)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
+        self.lengths = lengths_inputs(graph)
         self.units = self._units()
         self._unit_of = {r.root: u for u in self.units for r in u.members}
 
@@ -121,16 +133,14 @@ class _Planner:
         self._mark_outputs(drafts)
         needs = self._needs(drafts)
         arena = assign(needs)
-        table: dict[Constant | Given, int] = {}
+        table: dict[Constant | Given | Made, int] = {}
 
-        def address(source: Source | Coded | tuple[Buffer, int]) -> Address:
-            if isinstance(source, Coded):
+        def address(source: Source | Coded | Records | tuple[Buffer, int]) -> Address:
+            if isinstance(source, (Coded, Records)):
                 return InSlot(arena.slot_of[source])
             if isinstance(source, tuple):
                 return InSlot(arena.slot_of[source[0]], source[1])
             if isinstance(source, View):
-                if source.base not in self._unit_of:  # positions need no array
-                    return InTable(0)
                 unit = self._unit_of[source.base]
                 return InSlot(arena.slot_of[unit], source.offset + unit.column(source.base))
             offset = source.offset if isinstance(source, Given) else 0
@@ -142,7 +152,8 @@ class _Planner:
             addresses = [address(s) for s in draft.operands]
             addresses.insert(draft.result_at, address(draft.result))
             steps.append(PlanStep(draft.kernel, tuple(addresses), draft.outputs, draft.label))
-        return Plan(tuple(steps), arena, tuple(table), tuple(self.graph.outputs), self._checks(drafts))
+        outputs = tuple(self.graph.outputs)
+        return Plan(tuple(steps), arena, tuple(table), outputs, self._checks(drafts), self.lengths)
 
     # -- units ---------------------------------------------------------------------------------------
 
@@ -191,6 +202,10 @@ class _Planner:
                 drafts += self._product(unit)
             elif kind == "attention":
                 drafts.append(self._attention(unit))
+            elif kind == "cached_attention":
+                drafts += self._cached_attention(unit)
+            elif kind == "append":
+                drafts.append(self._append(unit.members[0]))
             elif kind == "concat":
                 drafts += self._concat(unit)
             else:
@@ -250,11 +265,45 @@ class _Planner:
         valid = views[0] if mask is None else Given("mask", mask.node.attrs["key"])
         return Draft(kernel, [*views, valid], (unit, 0), 4, self._label(node))
 
+    def _cached_attention(self, unit: Unit) -> list[Draft]:
+        """Of single tokens, ranges of keys are attended to apart, and joined by a step of their own."""
+        node, root = unit.members[0].main, unit.members[0].root
+        q, keys, values = node.inputs[:3]
+        (heads, head_dim), kv_heads = rows_of(q).inner, keys.dim(1)
+        assert isinstance(kv_heads, int)
+        attrs = {n: node.attrs[n] for n in ("scale", "window", "softcap")}
+        kernel = CachedAttention(heads, kv_heads, head_dim, **attrs, half=keys.dtype == f16,
+                                 q_stride=self._stride_of(q), out_stride=self._stride_of(root))  # fmt: skip
+        ranges = Records(root, kernel.range_floats)
+        merge = MergeRanges(kernel)
+        caches = [self._cache(v) for v in (keys, values)]
+        label = self._label(node)
+        return [
+            Draft(kernel, [self.regions.view(q), *caches, ranges], (unit, 0), 4, label),
+            Draft(merge, [ranges], (unit, 0), 1, f"{label}, joined"),
+        ]
+
+    def _cache(self, version: Value) -> Given:
+        """The cache that a version of a state is in."""
+        while version.node.op.name == "cache_append":
+            version = version.node.inputs[0]
+        name = next(s.name for s in self.graph.states if s.before == version)
+        return Given("state", name)
+
+    def _append(self, region: Region) -> Draft:
+        nodes = [n for n in region.inside if n is not region.main]
+        expression, sources = self.describe.expression(nodes, region.value)
+        inner = rows_of(region.value).inner
+        expression = replace(expression, inner=inner, by_last_axis=True)
+        cache = region.root
+        kernel = Rows(expression, Out("cache", inner[-1], half=cache.dtype == f16))
+        return Draft(kernel, [*sources], self._cache(cache), 0, self._label(cache.node))
+
     def _rows(self, unit: Unit, nodes: list[Node], root: Value, column: int = 0) -> Draft:
         copy = root is unit.members[0].root
         expression, sources = self.describe.expression(nodes, root, copy)
         kernel = Rows(expression, Out("buffer", self.target.row_stride(unit.width)))
-        return Draft(kernel, sources, (unit, column), 0, self._label(root.node))
+        return Draft(kernel, [*sources], (unit, column), 0, self._label(root.node))
 
     def _concat(self, unit: Unit) -> list[Draft]:
         drafts, column = [], 0
@@ -266,13 +315,13 @@ class _Planner:
     def _output(self, name: str, value: Value) -> Draft:
         expression, sources = self.describe.expression([], value)
         kernel = Rows(expression, Out("output", expression.width))
-        return Draft(kernel, sources, Given("output", name), 0, f"output {name}")
+        return Draft(kernel, [*sources], Given("output", name), 0, f"output {name}")
 
     # -- liveness ------------------------------------------------------------------------------------
 
     def _reads(self, draft: Draft) -> Iterable[Buffer]:
         for source in draft.operands:
-            if isinstance(source, Coded):
+            if isinstance(source, (Coded, Records)):
                 yield source
             elif isinstance(source, View) and source.base in self._unit_of:
                 yield self._unit_of[source.base]
@@ -282,7 +331,9 @@ class _Planner:
         wanted: dict[Buffer, int] = {}
         for draft in reversed(drafts):
             if isinstance(draft.result, Given):
-                draft.outputs = 1 << list(self.graph.outputs).index(draft.result.name)
+                names = list(self.graph.outputs)
+                state = draft.result.kind == "state"
+                draft.outputs = 1 << (len(names) if state else names.index(draft.result.name))
             else:
                 draft.outputs = wanted.get(draft.result[0], 0)
             for buffer in self._reads(draft):
@@ -294,9 +345,10 @@ class _Planner:
         for i, draft in enumerate(drafts):
             touched = [*self._reads(draft)]
             if not isinstance(draft.result, Given):
-                first.setdefault(draft.result[0], i)
                 touched.append(draft.result[0])
-            last.update(dict.fromkeys(touched, i))
+            for buffer in touched:
+                first.setdefault(buffer, i)
+                last[buffer] = i
         return [Need(b, b.domain, self.target.row_stride(b.width), first[b], last[b]) for b in first]
 
     def _checks(self, drafts: list[Draft]) -> tuple[GatherCheck, ...]:
@@ -311,9 +363,14 @@ class _Planner:
         for node in self.graph.nodes:
             if node.op.name == "gather" and node.outputs[0] in needed:
                 table, ids = node.inputs
-                name = ids.node.attrs["key"] if ids.node.op.name == "input" else ""
-                token = rows_of(ids).domain == "token"
-                found[GatherCheck(name, token, rows_of(table).inner[0], needed[node.outputs[0]])] = None
+                rows = rows_of(table).inner[0]
+            elif node.op.name == "select_token" and node.outputs[0] in needed:
+                ids, rows = node.inputs[1], 0
+            else:
+                continue
+            name = ids.node.attrs["key"] if ids.node.op.name == "input" else ids
+            token = rows_of(ids).domain == "token"
+            found[GatherCheck(name, token, rows, needed[node.outputs[0]])] = None
         return tuple(found)
 
 

@@ -8,27 +8,43 @@ import numpy as np
 
 from rlxflow.backends.cpu.layout import Layout
 from rlxflow.backends.cpu.memory import address
-from rlxflow.backends.cpu.plan import Constant, Given
+from rlxflow.backends.cpu.plan import Constant, Given, Made
 from rlxflow.dtypes import Array
+from rlxflow.ir.values import Value
 
 
 class Pointers:
     """Addresses for `Plan.table`, one call at a time. Keeps the weights alive."""
 
-    def __init__(self, table: tuple[Constant | Given, ...], weights: Mapping[Constant, Array]) -> None:
+    def __init__(self, table: tuple[Constant | Given | Made, ...], weights: Mapping[Constant, Array]) -> None:
         self.weights = list(weights.values())
-        self._given = [(i, item) for i, item in enumerate(table) if isinstance(item, Given)]
+        self._given = [(i, item) for i, item in enumerate(table) if not isinstance(item, Constant)]
         self.table = np.zeros(max(1, len(table)), np.uint64)
         for i, item in enumerate(table):
             if isinstance(item, Constant):
                 self.table[i] = address(weights[item])
         self.address = address(self.table)
 
-    def fill(self, inputs: Mapping[str, Array], layout: Layout, results: Mapping[str, Array]) -> list[Array]:
-        """Enter a call's arrays; returns them, for they must live as long. No result: null."""
+    def fill(
+        self,
+        inputs: Mapping[str, Array],
+        layout: Layout,
+        results: Mapping[str, Array],
+        made: Mapping[Value, Array],
+        caches: Mapping[str, int],
+    ) -> list[Array]:
+        """Enter a call's arrays; returns them, for they must live as long. No result: null.
+
+        `caches` are addresses already.
+        """
         kept = []
         for i, item in self._given:
-            if item.kind == "mask":
+            if isinstance(item, Made):
+                array = made[item.value]
+            elif item.kind == "state":
+                self.table[i] = caches[item.name]
+                continue
+            elif item.kind == "mask":
                 array = layout.masks[item.name]
             elif item.kind == "input":
                 array = inputs[item.name]

@@ -41,7 +41,8 @@ class Ragged:
 
 
 def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
-    """The tokens from the first to the last one that any mask [B, S] calls valid; all without masks."""
+    """The tokens from the first to the last one that any mask [B, S] or count [B] calls valid; else all."""
+    masks = [_counted(m, tokens) if m.ndim == 1 else m for m in masks]
     if batch == 1 or not tokens:
         return _compact_one([m[:1] for m in masks if batch], tokens if batch else 0, batch)
     if masks:
@@ -62,6 +63,14 @@ def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
     return Ragged(
         source, position, sequence, offsets, rows.astype(np.int32), int(lengths.max(initial=0)), padded
     )
+
+
+def _counted(counts: Array, tokens: int) -> Array:
+    """The mask of the first so many tokens."""
+    if ((counts < 0) | (counts > tokens)).any():
+        message = f"new_len is {counts.tolist()}, of {tokens} tokens"
+        raise InputError(message, code="RLX-R008", hint=f"give numbers from 0 to {tokens}")
+    return np.less(np.arange(tokens), counts[:, None])
 
 
 def _compact_one(masks: list[Array], tokens: int, batch: int) -> Ragged:

@@ -1,7 +1,7 @@
-"""Which nodes run together: products with their tails, attention, and chains of row ops.
+"""Which nodes run together: products with their tails, attention, chains of row ops, also into a cache.
 
 A region computes one value, its root; what else is inside lives in registers. Everything a region reads is
-the root of another region, an input, or constant.
+the root of another region, an input, constant, or computed on the host.
 """
 
 from __future__ import annotations
@@ -10,21 +10,31 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rlxflow.backends.cpu.domain import VIEWS, View, refuse, rows_of, step_of_view
-from rlxflow.backends.cpu.expression import REDUCTIONS, strip
+from rlxflow.backends.cpu.expression import PICKED, WHOLE_ROW, strip
+from rlxflow.backends.cpu.host_values import host_values
 from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
-from rlxflow.backends.rows import BATCH, TOKENS
+from rlxflow.backends.rows import BATCH
 from rlxflow.dtypes import f32
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 
-ROW_OPS = {*ELEMENTWISE, *REDUCTIONS, "gather", "mean_pool"}
-SUPPORTED = ROW_OPS | {"linear", "attention", "concat", *VIEWS}
-Kind = Literal["gemm", "attention", "rows", "concat"]
+Kind = Literal["gemm", "attention", "cached_attention", "rows", "concat", "append"]
+ROW_OPS = {*ELEMENTWISE, *WHOLE_ROW, *PICKED, "mean_pool"}
+BLOCKS: dict[str, Kind] = {
+    "attention": "attention",
+    "cached_attention": "cached_attention",
+    "concat": "concat",
+    "cache_append": "append",
+}
+SUPPORTED = ROW_OPS | {"linear", "rope_tables", *BLOCKS, *VIEWS}
 
 
 @dataclass(eq=False)
 class Region:
-    """`inside` holds its nodes in graph order; empty for a plain copy of a value."""
+    """`inside` holds its nodes in graph order; empty for a plain copy of a value.
+
+    `value` is what the rows of the region are: its root, or what an append writes.
+    """
 
     kind: Kind
     root: Value
@@ -32,8 +42,12 @@ class Region:
 
     @property
     def main(self) -> Node:
-        """The product or the attention of the region."""
-        return self.inside[0]
+        """The product, attention or append of the region."""
+        return self.root.node if self.kind == "append" else self.inside[0]
+
+    @property
+    def value(self) -> Value:
+        return self.root.node.inputs[1] if self.kind == "append" else self.root
 
 
 class Regions:
@@ -41,20 +55,21 @@ class Regions:
 
     def __init__(self, graph: Graph, constants: set[Value], unfuse: bool = False) -> None:
         self.graph, self.constants, self._unfuse = graph, constants, unfuse
+        self.host = host_values(graph) - constants
         self.by_root: dict[Value, Region] = {}
         self._home: dict[Node, Region] = {}
         self._nodes = [
             n
             for n in graph.nodes
-            if n.op.name not in ("input", "full", "iota") and n.outputs[0] not in constants
+            if n.op.name not in ("input", "full", "state") and n.outputs[0] not in constants | self.host
         ]
         for node in self._nodes:
             self._check(node)
         for node in self._nodes:
             if node.op.name == "linear":
                 self._add_product(node)
-            elif node.op.name in ("attention", "concat"):
-                self._add("attention" if node.op.name == "attention" else "concat", node)
+            elif node.op.name in BLOCKS:
+                self._add(BLOCKS[node.op.name], node)
         for node in reversed(self._nodes):
             if node not in self._home and node.op.name in ROW_OPS:
                 self._add_row_op(node)
@@ -131,27 +146,22 @@ class Regions:
         value = node.outputs[0]
         if self._unfuse and value.dtype == f32:
             return False
-        own, root = rows_of(value), rows_of(region.root)
-        if own.domain != root.domain or user.op.name in (
-            "gather",
-            "mean_pool",
-            "linear",
-            "attention",
-            "concat",
-        ):
+        own, root = rows_of(value), rows_of(region.value)
+        reads_rows = (*PICKED, "mean_pool", "linear", "attention", "cached_attention", "concat")
+        if own.domain != root.domain or user.op.name in reads_rows:
             return False
         if region.kind == "gemm":
             return node.op.name in ELEMENTWISE
-        if region.kind != "rows":
+        if region.kind not in ("rows", "append") or (region.kind == "append" and node.op.name in PICKED):
             return False
-        whole = node.op.name in REDUCTIONS or node.op.name in ("gather", "mean_pool")
-        return strip(own.inner) == strip(root.inner) if whole or user.op.name in REDUCTIONS else True
+        whole = node.op.name in (*WHOLE_ROW, *PICKED, "mean_pool") or user.op.name in WHOLE_ROW
+        return strip(own.inner) == strip(root.inner) if whole else True
 
     def _materialise_operands(self, region: Region) -> None:
         """Give a buffer to what a kernel must find there: x of products, q, k, v, pooled values, parts."""
         for node in region.inside:
             wanted: tuple[Value, ...] = ()
-            if node.op.name in ("linear", "mean_pool"):
+            if node.op.name in ("linear", "mean_pool", "select_token", "cached_attention"):
                 wanted = node.inputs[:1]
             elif node.op.name == "attention":
                 wanted = node.inputs[:3]
@@ -165,7 +175,8 @@ class Regions:
                 if not self.in_buffer(value):
                     self._copy(value)
             for value in node.inputs:
-                self._materialise_first(value)
+                if not value.type.state:
+                    self._materialise_first(value)
 
     def _materialise_first(self, value: Value) -> None:
         """The first token's row of an input is read from a copy."""
@@ -174,7 +185,7 @@ class Regions:
             self._copy(view.base)
 
     def _copy(self, value: Value) -> None:
-        if value.dtype != f32 or value in self.constants or value.node.op.name in ("full", "iota"):
+        if value.dtype != f32 or value in self.constants or value.node.op.name in ("full", "rope_tables"):
             raise refuse(self.graph, value.node, "its result is needed as f32 rows")
         self.by_root.setdefault(value, Region("rows", value))
 
@@ -183,10 +194,11 @@ class Regions:
     def _check(self, node: Node) -> None:
         """Raise `BackendError` for a node that no kernel runs."""
         name = node.op.name
-        if name not in SUPPORTED:
+        if name not in SUPPORTED or name == "rope_tables":
             raise refuse(self.graph, node, "no kernel runs it")
         for value in node.outputs:
-            rows_of(value)
+            if not value.type.state:
+                rows_of(value)
         if name in VIEWS and step_of_view(node) is None:
             raise refuse(self.graph, node, "it moves data between rows")
         if name == "linear":
@@ -195,11 +207,15 @@ class Regions:
             self._check_gather(node)
         elif name in ("attention", "mean_pool"):
             self._check_mask(node)
+        elif name == "rope" and not all(v in self.host for v in node.inputs[1:]):
+            raise refuse(self.graph, node, "its tables are not made by rope_tables from positions")
+        elif name == "select_token" and node.inputs[1] not in self.host:
+            raise refuse(self.graph, node, "its index is not computed from inputs")
         elif name in ("softmax", "concat") and node.attrs["axis"] not in (-1, node.outputs[0].rank - 1):
             raise refuse(self.graph, node, "only the last axis is supported")
         if name == "concat" and len(strip(rows_of(node.outputs[0]).inner)) > 1:
             raise refuse(self.graph, node, "only rows of one axis are supported")
-        if name in REDUCTIONS and not rows_of(node.outputs[0]).inner:
+        if name in WHOLE_ROW and not rows_of(node.outputs[0]).inner:
             raise refuse(self.graph, node, "it reduces over a batch axis")
 
     def _check_product(self, node: Node) -> None:
@@ -211,11 +227,10 @@ class Regions:
 
     def _check_gather(self, node: Node) -> None:
         table, ids = node.inputs
-        counted = ids.node.op.name == "iota" and ids.shape == (TOKENS,)
         given = ids.node.op.name == "input" and ids.shape[:1] == (BATCH,) and rows_of(ids).width == 1
-        if table not in self.constants or not (counted or given):
+        if table not in self.constants or not (given or ids in self.host):
             raise refuse(
-                self.graph, node, "it wants a constant table, and ids that are an input or positions"
+                self.graph, node, "it wants a constant table, and ids that are an input or made from inputs"
             )
 
     def _check_mask(self, node: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlxflow.backends.cpu.kernels import attention, row_values
 from rlxflow.backends.cpu.kernels.attention import Attention
+from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, scratch_floats
 from rlxflow.backends.cpu.kernels.rows import Rows
 from rlxflow.backends.cpu.plan import Plan
 from rlxflow.backends.cpu.target import Target
@@ -17,7 +18,10 @@ class Scratch:
         self._target = target
         self._attentions = [k for k in kernels if isinstance(k, Attention)]
         rows = [k.expression for k in kernels if isinstance(k, Rows)]
-        self._fixed = max((row_values.scratch_floats(e, target.row_stride) for e in rows), default=0)
+        cached = [scratch_floats(k, target) for k in kernels if isinstance(k, CachedAttention)]
+        self._fixed = max(
+            [*cached, *(row_values.scratch_floats(e, target.row_stride) for e in rows)], default=0
+        )
 
     def floats(self, longest: int) -> int:
         """For sequences of up to `longest` tokens."""

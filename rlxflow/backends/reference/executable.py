@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rlxflow.backends.base import CacheState, recurrent_states
+from rlxflow.backends.base import CacheState, empty_state
 from rlxflow.backends.inputs import InputCheck, checked_caches
 from rlxflow.backends.reference.program import Program
 from rlxflow.backends.rows import cut, token_spans
-from rlxflow.dtypes import Array, to_numpy
+from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, nearest
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
@@ -29,11 +29,7 @@ class ReferenceExecutable:
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
         """Empty caches for `batch` sequences of up to `capacity` tokens."""
-        arrays = {}
-        for state in self.graph.states:
-            shape = bind_shape(state.before.shape, {"B": batch, "C": capacity})
-            arrays[state.name] = np.zeros(shape, to_numpy(state.before.dtype))
-        return CacheState(arrays, np.zeros(batch, np.int32), capacity, recurrent_states(self.graph))
+        return empty_state(self.graph, batch, capacity)
 
     def __call__(
         self,

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from reference_models import Drawn, graph_of
 
 import rlxflow.ops  # noqa: F401  (fills the op table)
 from rlxflow.backends.cpu.backend import CpuBackend
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.reference.backend import ReferenceBackend
 from rlxflow.dtypes import f32, from_numpy
+from rlxflow.flow.flow import ModelFlow
+from rlxflow.fusion.legalize import legalize
 from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import emitting
@@ -81,3 +84,12 @@ def lengths_mask(lengths: tuple[int, ...], size: int, left: bool = False) -> Arr
 
 def rand(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
     return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def compile_decoder(
+    flow: ModelFlow, *, threads: int = 1, checked: bool = False, target: str | None = None
+) -> CpuExecutable:
+    """A decoder of `reference_models`, with the weights drawn there."""
+    graph, backend = graph_of(flow), CpuBackend(target, checked)
+    profile = load_profile("exact", [f"backend.cpu.threads={threads}"])
+    return backend.compile(legalize(graph, backend.claims), Drawn(graph), profile)  # type: ignore[arg-type]

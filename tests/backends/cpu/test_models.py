@@ -15,7 +15,7 @@ from model_files import model_inputs, write_golden
 
 import rlxflow
 from rlxflow.backends.cpu.executable import CpuExecutable
-from rlxflow.errors import BackendError, InputError
+from rlxflow.errors import InputError
 from rlxflow.profile.load import load_profile
 
 TOLERANCE = 1e-5
@@ -125,10 +125,3 @@ def test_padding_may_hold_any_id(minilm: rlxflow.Model) -> None:
     assert not run(inputs)["embedding"].any()
     none = {n: a[:0] for n, a in inputs.items()}
     assert run(none)["embedding"].shape == (0, 384)
-
-
-def test_decoders_are_refused(tmp_path: Path) -> None:
-    golden = goldens.hf_case("llama", "plain")
-    with pytest.raises(BackendError) as caught:
-        _ = rlxflow.load(write_golden(tmp_path, golden), profile=CPU).executable
-    assert caught.value.code == "RLX-B003" and "reference" in caught.value.hint

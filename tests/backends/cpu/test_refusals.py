@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from compare import Program, rand
 
-from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.dtypes import f32, i64
 from rlxflow.errors import BackendError
 from rlxflow.ir.dims import dim
 from rlxflow.ir.values import Value
 from rlxflow.ops.attention import attention
-from rlxflow.ops.elementwise import add, cast, less
+from rlxflow.ops.elementwise import cast, less
 from rlxflow.ops.leaves import full
 from rlxflow.ops.linear import linear, matmul
 from rlxflow.ops.norm import softmax
@@ -32,7 +31,7 @@ REFUSED: dict[str, tuple[Callable[[Mapping[str, Value], Mapping[str, Value]], Va
     "transpose": (lambda v, p: transpose(_heads(v["x"]), perm=(0, 1, 3, 2)), "transpose"),
     "tokens-swapped": (lambda v, p: transpose(v["x"], perm=(0, 2, 1)), "transpose"),
     "matmul": (lambda v, p: matmul(_heads(v["x"]), reshape(v["x"], shape=(B, S, 4, 2))), "matmul"),
-    "computed-ids": (lambda v, p: gather(p["table"], add(v["ids"], v["ids"])), "gather"),
+    "ids-of-many": (lambda v, p: gather(p["table"], reshape(v["pairs"], shape=(B, S, 2))), "gather"),
     "flags-out": (lambda v, p: less(v["x"], full(value=0.0, dtype=f32, shape=())), "stored"),
     "cast": (lambda v, p: cast(v["ids"], dtype=f32), "cast"),
     "softmax-inside": (lambda v, p: softmax(_heads(v["x"]), axis=2), "last axis"),
@@ -53,6 +52,7 @@ def test_refused_by_name(name: str) -> None:
     make, says = REFUSED[name]
     params = {**WEIGHTS, "part": WEIGHTS["square"][:, :4].copy()}
     inputs = {"x": (("B", "S", 8), f32), "ids": (("B", "S"), i64), "bias": ((2, "S", "S"), f32)}
+    inputs["pairs"] = (("B", "S", 2), i64)
     program = Program(lambda v, p: {"y": make(v, p)}, inputs, params)
     with pytest.raises(BackendError) as caught:
         program.compile()
@@ -69,7 +69,7 @@ def test_sequences_that_depend_on_each_other_are_refused() -> None:
 @pytest.mark.parametrize("number", [9, -1, 10**9, -(10**9)])
 def test_checked_mode_catches_a_stray_access(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the check of ids taken away, a gather leaves its table; the step is named, nothing crashes."""
-    monkeypatch.setattr(CpuExecutable, "_check_ids", lambda *_: None)
+    monkeypatch.setattr("rlxflow.backends.cpu.executable.check_ids", lambda *_: None)
     program = Program(
         lambda v, p: {"y": linear(gather(p["table"], v["ids"]), p["square"])},
         {"ids": (("B", "S"), i64)},

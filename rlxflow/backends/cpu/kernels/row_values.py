@@ -10,16 +10,35 @@ import math
 from collections.abc import Callable, Sequence
 
 from rlxflow.backends.cpu.code import I32, I64, Code, Index, Value, f32, i64
-from rlxflow.backends.cpu.expression import REDUCTIONS, Arg, Expression, FromArg, FromStep, Operand
+from rlxflow.backends.cpu.expression import (
+    PICKED,
+    REDUCTIONS,
+    WHOLE_ROW,
+    Arg,
+    Expression,
+    FromArg,
+    FromStep,
+    Operand,
+)
 from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
 from rlxflow.backends.cpu.kernels.reductions import Reduced, reduce_row
+from rlxflow.backends.cpu.kernels.rope import rotate_row
+
+SCRATCH_ROWS = 2  # per step that sees a whole row: its operand, and where needed its result
+FIRST_ROW = {"token": Frame.FIRST_TOKEN, "sequence": Frame.FIRST_SEQUENCE}
 
 
 def caller_row(code: Code, frame: Value, domain: str, row: Value) -> Value:
     """The row of the caller's arrays that a row of ours belongs to."""
     table = Frame.SOURCE if domain == "token" else Frame.BATCH_ROW
     return code.wide(code.get(read(code, frame, table), row, I32))
+
+
+def sequence_of(code: Code, frame: Value, token: Value) -> Value:
+    """The sequence row of a token row."""
+    number = code.wide(code.get(read(code, frame, Frame.SEQUENCE), token, I32))
+    return code.sub(number, read(code, frame, Frame.FIRST_SEQUENCE))
 
 
 class RowValues:
@@ -40,15 +59,15 @@ class RowValues:
         self._known: dict[int, Reduced | Value] = {}  # steps that are reduced, or given
         self._bases = [self._base(arg, p) for arg, p in zip(expression.args, pointers, strict=True)]
         for i, step in enumerate(expression.steps):
-            if step.op == "gather":
-                self._known[i] = self._gathered(step.operands)
+            if step.op in PICKED:
+                self._known[i] = self._picked(step.op, step.operands)
 
     # -- rows ----------------------------------------------------------------------------------------
 
     def _base(self, arg: Arg, pointer: Value) -> Value:
         """The address of this row (and segment) of an arg."""
         code = self.code
-        if arg.kind not in ("buffer", "constant", "input"):
+        if arg.kind not in ("buffer", "constant", "input", "host"):
             return pointer
         if arg.rows != "none":
             pointer = code.at(pointer, code.mul(self._row_of(arg), i64(arg.stride)))
@@ -57,6 +76,9 @@ class RowValues:
 
     def _row_of(self, arg: Arg) -> Value:
         code, frame, loop = self.code, self.frame, self.expression.domain
+        if arg.kind == "host":
+            own = self.row if arg.rows == loop else self._sequence()
+            return code.add(own, read(code, frame, FIRST_ROW[arg.rows]))
         if arg.kind == "input" and arg.rows == loop:
             return caller_row(code, frame, loop, self.row)
         if arg.rows == "first":
@@ -69,9 +91,7 @@ class RowValues:
 
     def _sequence(self) -> Value:
         """The sequence row of this token row."""
-        code = self.code
-        number = code.wide(code.get(read(code, self.frame, Frame.SEQUENCE), self.row, I32))
-        return code.sub(number, read(code, self.frame, Frame.FIRST_SEQUENCE))
+        return sequence_of(self.code, self.frame, self.row)
 
     def _tokens(self, sequence: Value) -> Value:
         """The first token row of a sequence."""
@@ -95,20 +115,22 @@ class RowValues:
             scale *= size
         return found
 
-    def _gathered(self, operands: tuple[Operand, ...]) -> Reduced:
-        """A row of a table, picked by an id."""
+    def _picked(self, op: str, operands: tuple[Operand, ...]) -> Reduced:
+        """A row of a table, picked by an id, or of one of the tokens of this sequence."""
         code = self.code
-        table, ids = (o.number for o in operands if isinstance(o, FromArg))
+        source, ids = (o.number for o in operands if isinstance(o, FromArg))
         arg = self.expression.args[ids]
-        if arg.kind == "positions":
-            number = code.wide(code.get(read(code, self.frame, Frame.POSITION), self.row, I32))
+        kind = I64 if arg.dtype == "i64" else I32
+        if arg.kind == "host":
+            number = code.wide(code.get(self._pointers[ids], self._row_of(arg), kind))
         else:
-            kind = I64 if arg.dtype == "i64" else I32
             own = self.row if arg.rows == self.expression.domain else self._sequence()
             row = caller_row(code, self.frame, arg.rows, own)
             number = code.wide(code.get(self._pointers[ids], row, kind))
-        stride = self.expression.args[table].stride
-        row = code.at(self._pointers[table], code.mul(number, i64(stride)))
+        if op == "select_token":
+            number = code.add(number, self._tokens(self.row))
+        stride = self.expression.args[source].stride
+        row = code.at(self._pointers[source], code.mul(number, i64(stride)))
         row = code.at(row, code.mul(self._segment, i64(self.expression.segments[1])))
         return Reduced(row, lambda x, _: x)
 
@@ -132,9 +154,8 @@ class RowValues:
 
             if isinstance(known, Reduced):
                 loaded = self.code.get_vector(known.row, j, lanes)
-                found[i] = known.finish(
-                    loaded, [operand(o) for o in step.operands[1:] if step.op != "gather"]
-                )
+                rest = step.operands[1:] if step.op in REDUCTIONS else ()
+                found[i] = known.finish(loaded, [operand(o) for o in rest])
             elif known is not None:
                 found[i] = known
             elif step.op == "mean_pool":
@@ -183,10 +204,16 @@ class RowValues:
         stride = self.code.owner.target.row_stride(self.expression.segments[1])
         scratch = read(self.code, self.frame, Frame.SCRATCH)
         for i, step in enumerate(self.expression.steps):
-            if step.op in REDUCTIONS:
+            if step.op in WHOLE_ROW:
                 source = step.operands[0]
-                row = self.code.at(scratch, len(self._known) * stride)
-                self._known[i] = reduce_row(self, step, source, row)
+                row = self.code.at(scratch, SCRATCH_ROWS * len(self._known) * stride)
+                whole = rotate_row if step.op == "rope" else reduce_row
+                self._known[i] = whole(self, step, source, row)
+
+    def row_of(self, source: Operand) -> Value:
+        """Where the row of an array that is read begins."""
+        assert isinstance(source, FromArg)
+        return self._bases[source.number]
 
     def operand(self, source: Operand, j: Index, lanes: int | None) -> Value:
         """An operand of a step at a window, evaluated from the start."""
@@ -197,5 +224,5 @@ class RowValues:
 
 def scratch_floats(expression: Expression, stride: Callable[[int], int]) -> int:
     """Scratch that the row kernel of an expression needs."""
-    rows = sum(s.op in REDUCTIONS or s.op == "gather" for s in expression.steps)
-    return rows * stride(expression.segments[1])
+    rows = sum(s.op in (*WHOLE_ROW, *PICKED) for s in expression.steps)
+    return SCRATCH_ROWS * rows * stride(expression.segments[1])
