@@ -149,18 +149,18 @@ def _contradictions(profile: CompileProfile) -> Iterable[Problem]:
             "fusion.assert_clean = true contradicts [passes.rules], where every rule is off",
             "switch a rule on, or set fusion.assert_clean = false",
         )
-    if profile.backend.name is not BackendKind.AUTO and precision.compute is not PrecisionKind.F32:
+    if profile.backend.name is BackendKind.REFERENCE and precision.compute is not PrecisionKind.F32:
         yield Problem(
             "RLX-P005",
             "precision.compute",
-            f'precision.compute = "{precision.compute}": backend.name = "{profile.backend.name}" is f32 only',
+            f'precision.compute = "{precision.compute}": backend.name = "reference" is f32 only',
             'set precision.compute = "f32", or backend.name = "auto"',
         )
 
 
 def _trades(precision: PrecisionProfile) -> Iterable[str]:
     if precision.compute is not PrecisionKind.F32:
-        yield f"weights and activations kept in {precision.compute} (precision.compute)"
+        yield f"weights kept in {precision.compute} (precision.compute)"
     if precision.mixed is MixedPrecisionKind.AUTO:
         yield "half precision where it is safe (precision.mixed)"
     if precision.mixed is MixedPrecisionKind.INT8:

@@ -160,12 +160,14 @@ class PrecisionProfile(Section):
     section: ClassVar[str] = "precision"
 
     compute: PrecisionKind = _name(
-        PrecisionKind.F32, "Type that weights and activations are kept in; sums are f32."
+        PrecisionKind.F32,
+        "Type that f32 weights of linear layers are kept in; others are kept as stored. Activations and sums "
+        "are f32.",
     )
     mixed: MixedPrecisionKind = _name(
         MixedPrecisionKind.NONE,
-        "What a backend may compute in less: `none`; `auto`: half precision where safe; "
-        "`int8`: linear layers may quantise their activations to int8.",
+        "What a backend may compute in less: `none`; `auto`: half precision where safe (f32 weights of "
+        "linear layers in bf16); `int8`: linear layers may quantise their weights and activations to int8.",
     )
     kv_cache: KvCacheKind = _name(KvCacheKind.F32, "Type that cached keys and values are stored in.")
 

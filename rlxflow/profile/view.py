@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.profile.keys import find_key
+from rlxflow.profile.kinds import BackendKind
 from rlxflow.profile.model import CompileProfile
 from rlxflow.profile.origins import Origin
 from rlxflow.profile.write import toml_literal
@@ -17,8 +18,6 @@ _REFERENCE_F32 = "the reference backend computes in f32"
 _WITHOUT_EFFECT = {
     "fusion.target": "the pipeline follows the backend",
     "passes.dce": "a graph never holds a dead node",
-    "precision.compute": _REFERENCE_F32,
-    "precision.mixed": _REFERENCE_F32,
     "backend.metal.skip_fusion": _NO_METAL,
     "backend.metal.unfuse_regions": _NO_METAL,
 }
@@ -50,6 +49,8 @@ def _without_effect(profile: CompileProfile, key: str, value: object) -> str:
         return ""
     if profile.fusion.skip and key.startswith(_NEEDS_FUSION):
         return "fusion.skip is true"
+    if profile.backend.name is BackendKind.REFERENCE and key in ("precision.compute", "precision.mixed"):
+        return _REFERENCE_F32
     return _WITHOUT_EFFECT.get(key, "")
 
 

@@ -234,6 +234,11 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
     def zero(self) -> Value:
         return ir.Constant(self.vector, None)
 
+    @property
+    def nothing(self) -> Value:
+        """A vector of integer zeros."""
+        return ir.Constant(self.ints, None)
+
     def fill(self, x: float) -> Value:
         """A constant vector of one value."""
         return _splat(self.vector, f32(x))

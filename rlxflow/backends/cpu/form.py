@@ -19,10 +19,12 @@ from rlxflow.backends.cpu import forms
 from rlxflow.backends.cpu.code import Module, Value
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
-from rlxflow.dtypes import Array, DType
+from rlxflow.dtypes import Array, DType, f32
 
 if TYPE_CHECKING:
     from rlxflow.profile.sections import PrecisionProfile
+
+HALF = "bf16"  # half precision where it is safe: a weight of any size keeps its magnitude
 
 
 class Form(Protocol):
@@ -72,14 +74,18 @@ def find_form(name: str) -> Form:
 def form_for(dtype: DType, precision: PrecisionProfile) -> str:
     """The name of the form in which weights stored as `dtype` are multiplied.
 
-    Where the profile allows it, one that quantises x; else one that keeps the weights as they are, and f32
-    for what has none.
+    Where the profile allows it, one that quantises x; else f32 weights take the type that the profile
+    computes in, and others stay as they are. What has no form is widened to f32.
     """
     quantised = precision.mixed.value == "int8"
     for form in _forms().values():
-        if dtype.name in form.weights and (form.x is not None) == quantised:
+        if dtype.name in form.weights and quantised and form.x is not None:
             return form.name
-    return next((f.name for f in _forms().values() if dtype.name in f.weights and f.x is None), "f32")
+    name = dtype.name
+    if dtype == f32:
+        halves = precision.mixed.value == "auto" and precision.compute.value == "f32"
+        name = HALF if halves else precision.compute.value
+    return next((f.name for f in _forms().values() if name in f.weights and f.x is None), "f32")
 
 
 def words_of(rows: Array) -> Array:

@@ -9,39 +9,42 @@ PIECE = 16  # bytes that are written together, at most
 
 @dataclass(frozen=True)
 class Quantised:
-    """A row is blocks, one after the other; each is words of 4 bytes:
+    """A row is blocks, one after the other; each is words of 4 bytes. Symmetric:
 
     - its scale s, f32: max|x| / 127, so that x ≈ s·q;
     - the sum Σ q, i32, of each of its groups (for weights that are stored with an offset);
-    - its q, int8 in -127 … 127, four to a word; zeros up to a multiple of 16 of them.
+    - its q, int8 in -127 … 127, four to a word.
 
-    `block` and `group` count elements and are multiples of 16; 0 is the whole row.
+    Affine, which is twice as fine where x leans to one side:
+
+    - its scale s, f32: (max x - min x) / 255, so that x ≈ low + s·q;
+    - low, f32: min x;
+    - its q, u8 in 0 … 255, four to a word.
+
+    The last word of q is filled up with zeros; there is room up to a multiple of 16. `block` and `group`
+    count elements and are multiples of 16; 0 is the whole row. The last block of a row may be shorter, if it
+    is one group.
     """
 
     block: int = 0
     group: int = 0
+    affine: bool = False
 
-    def block_size(self, depth: int) -> int:
-        """Elements of a block in rows of `depth`."""
-        return self.block or depth
+    def blocks(self, depth: int) -> tuple[int, int]:
+        """Whole blocks of a row of `depth` elements, and the elements of a shorter last one."""
+        return divmod(depth, self.block) if self.block else (0, depth)
 
-    def groups(self, depth: int) -> int:
-        """Sums of a block."""
-        return self.block_size(depth) // (self.group or self.block_size(depth)) if depth else 1
+    def groups(self, size: int) -> int:
+        """Sums of a block of `size` elements."""
+        return size // self.group if self.group else 1
 
-    @property
-    def sums_at(self) -> int:
-        """The word of a block where its sums begin."""
-        return 1
+    def values_at(self, size: int) -> int:
+        """The word of a block where its q begin; its scale is word 0, its sums or low begin at 1."""
+        return 1 + self.groups(size)
 
-    def values_at(self, depth: int) -> int:
-        """The word of a block where its q begin."""
-        return 1 + self.groups(depth)
-
-    def block_words(self, depth: int) -> int:
-        size = self.block_size(depth)
-        return self.values_at(depth) + -(-size // PIECE) * (PIECE // 4)
+    def block_words(self, size: int) -> int:
+        return self.values_at(size) + -(-size // PIECE) * (PIECE // 4)
 
     def row_words(self, depth: int) -> int:
-        blocks = depth // self.block if self.block else 1
-        return blocks * self.block_words(depth)
+        whole, rest = self.blocks(depth)
+        return whole * self.block_words(self.block) + (self.block_words(rest) if rest else 0)

@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from compare import TARGETS, Array, Program, rand
 
+from rlxflow.backends.cpu.code import PTR, Code, Module
 from rlxflow.backends.cpu.form import find_form, form_for
-from rlxflow.dtypes import bf16, f16, f32, q4_k
+from rlxflow.backends.cpu.forms import f16 as f16_form
+from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
+from rlxflow.backends.cpu.memory import address
+from rlxflow.dtypes import DTYPES, bf16, f16, f32, q4_k, to_numpy
 from rlxflow.ir.values import Value
 from rlxflow.ops.activation import gelu
 from rlxflow.ops.elementwise import add
 from rlxflow.ops.linear import linear
+from rlxflow.ops.shape import slice_
 from rlxflow.profile.load import load_profile
 
 targets = pytest.mark.parametrize("target", TARGETS)
-sizes = pytest.mark.parametrize(("depth", "columns"), [(1, 1), (5, 33), (70, 16), (33, 100)])
+sizes = pytest.mark.parametrize(
+    ("depth", "columns"), [(1, 1), (5, 33), (70, 16), (33, 100), (128, 5), (301, 33)]
+)
 INT8 = load_profile("exact", ["precision.mixed=int8", "backend.cpu.threads=1"])
 HEIGHTS = (1, 2, 3, 5, 7, 13, 14, 80)  # rows of x; tiles of every height
 
 
-def quantised(rows: Array) -> tuple[Array, Array]:
-    """q and the scale of every row."""
-    top = np.abs(rows).max(1, keepdims=True)
-    return np.rint(rows * (np.float32(127) / top)).astype(np.int64), top / np.float32(127)
-
-
 def int8_product(x: Array, w: Array) -> Array:
-    (p, s), (q, t) = quantised(x), quantised(w)
-    product: Array = (p @ q.T).astype(np.float32) * (s * t.T)
-    return product
+    """The formula of the form in f64, with the integers of f32 rounding: Σ of blocks."""
+    total = np.zeros((len(x), len(w)))
+    for k in range(0, x.shape[1], 128):
+        a, b = x[:, k : k + 128], w[:, k : k + 128]
+        low, top = a.min(1, keepdims=True), np.abs(b).max(1, keepdims=True)
+        span = a.max(1, keepdims=True) - low
+        factor = np.where(span > 0, np.float32(255) / np.where(span > 0, span, 1), 0).astype(np.float32)
+        q, p = (
+            np.rint((a - low) * factor).astype(np.int64),
+            np.rint(b * (np.float32(127) / top)).astype(np.int64),
+        )
+        s, t = span.astype(np.float64) / 255, top.T.astype(np.float64) / 127
+        total += (q @ p.T) * (s * t) + low * (t * p.sum(1))
+    return total
+
+
+def near(got: Array, want: Array, tolerance: float = 1e-6) -> None:
+    """Within the rounding of f32 sums, over some blocks or many elements."""
+    assert np.abs(got - want).max() <= tolerance * max(1, np.abs(want).max())
 
 
 @targets
 @sizes
 def test_int8_products(depth: int, columns: int, target: str) -> None:
-    """Two products of one x, joined where their tails agree, and a third with another tail: the same bits
-    as NumPy."""
+    """Two products of one x, joined where their tails agree, and a third with another tail.
+
+    An integer that is off by one shows: it moves a sum by 1 / 127 of a weight's product.
+    """
     rng = np.random.default_rng(depth)
     params = {n: rand(rng, columns, depth) for n in ("a", "b", "c")} | {"bias": rand(rng, columns)}
 
@@ -53,8 +75,58 @@ def test_int8_products(depth: int, columns: int, target: str) -> None:
         x = rand(rng, rows, depth)
         got = run({"x": x})
         for name in "ab":
-            assert np.array_equal(got[name], int8_product(x, params[name])), (name, rows)
-        assert np.array_equal(got["c"], int8_product(x, params["c"]) + params["bias"]), rows
+            near(got[name], int8_product(x, params[name]))
+        near(got["c"], int8_product(x, params["c"]) + params["bias"])
+
+
+@targets
+@sizes
+@pytest.mark.parametrize("name", ["bf16", "f16"])
+def test_half_products(name: str, depth: int, columns: int, target: str) -> None:
+    """Stored weights as they are, and f32 weights rounded: one product of each, in exact arithmetic of the
+    same halves; x has rows that end where NaN begins."""
+    rng = np.random.default_rng(depth)
+    kind = to_numpy(DTYPES[name])
+    given, rounded = rand(rng, columns, depth).astype(kind), rand(rng, columns, depth)
+    given.flat[:3] = [6.1e-5, -5.96e-8, 0.0][: given.size]  # the smallest normal and subnormal of f16
+
+    def build(v: Mapping[str, Value], p: Mapping[str, Value]) -> Mapping[str, Value]:
+        return {n: linear(slice_(v["x"], axis=1, start=0, stop=depth), p[n]) for n in p}
+
+    spec = {"x": (("B", depth + 1), f32)}
+    program = Program(build, spec, {"given": given, "rounded": rounded})
+    run = program.compile(target, profile=load_profile("exact", [f"precision.compute={name}"]))
+    for rows in HEIGHTS:
+        x = rand(rng, rows, depth + 1)
+        x[:, depth] = np.nan
+        got = run({"x": x})
+        for key, w in (("given", given), ("rounded", rounded.astype(kind))):
+            near(got[key], x[:, :depth].astype(np.float64) @ w.astype(np.float64).T, 1e-5)
+
+
+@pytest.mark.parametrize("target", ["host", "no f16c"])
+def test_every_f16_is_widened_exactly(target: str) -> None:
+    """All 65536 of them, by the processor's instruction and by arithmetic."""
+    host = host_target()
+    module = Module(
+        host if target == "host" else replace(host, features=host.features.replace("+f16c", "-f16c"))
+    )
+    lanes = module.target.lanes
+
+    def body(code: Code, words: Any, low: Any, high: Any) -> None:
+        for vector, out in zip(f16_form.widen(code, code.get_as(words, code.ints)), (low, high), strict=True):
+            code.put_vector(vector, out)
+
+    module.function("test", [PTR] * 3, body, export="test")
+    code = LoadedCode(compile_text(str(module.ir), host), host)
+    run = code.function("test", *[ctypes.c_void_p] * 3)
+    halves = np.arange(1 << 16, dtype=np.uint16)
+    found = np.zeros((2, len(halves) // 2), np.float32)
+    for i in range(0, len(halves) // 2, lanes):
+        run(address(halves) + 4 * i, address(found) + 4 * i, address(found[1]) + 4 * i)
+    want = halves.view(np.float16).astype(np.float32)
+    assert np.array_equal(found.T.ravel(), want, equal_nan=True)
+    assert np.array_equal(np.signbit(found.T.ravel()), np.signbit(want))
 
 
 @targets
@@ -72,8 +144,11 @@ def test_int8_passes_on_what_is_not_finite(target: str) -> None:
 
 
 def test_which_form_is_taken() -> None:
-    exact = load_profile("exact").precision
-    assert form_for(f32, exact) == "f32"
+    exact, auto = (load_profile("exact", [f"precision.mixed={m}"]).precision for m in ("none", "auto"))
+    half = load_profile("exact", ["precision.compute=f16"]).precision
+    assert [form_for(t, exact) for t in (f32, bf16, f16)] == ["f32", "bf16", "f16"]
+    assert [form_for(t, auto) for t in (f32, bf16, f16)] == ["bf16", "bf16", "f16"]
+    assert [form_for(t, half) for t in (f32, bf16, f16)] == ["f16", "bf16", "f16"]
     assert {form_for(t, INT8.precision) for t in (f32, bf16, f16)} == {"int8"}
     assert find_form(form_for(q4_k, exact)).x is None
 

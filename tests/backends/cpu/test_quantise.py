@@ -21,50 +21,63 @@ from rlxflow.backends.cpu.quantised import Quantised
 targets = pytest.mark.parametrize("target", TARGETS)
 
 
-def expected(x: Array, block: int, group: int) -> tuple[Array, Array, Array]:
-    """Scales [rows, blocks], sums [rows, blocks, groups], q [rows, blocks, block]."""
-    blocks = x.reshape(len(x), -1, block)
-    top = np.abs(blocks).max(2, keepdims=True)
+def expected(x: Array, group: int, affine: bool) -> tuple[Array, Array, Array]:
+    """One block of every row: its scales [rows], sums or lows [rows, n], q [rows, size]."""
+    low = x.min(1, keepdims=True) if affine else np.float32(0)
+    span = x.max(1, keepdims=True) - low if affine else np.abs(x).max(1, keepdims=True)
+    steps = np.float32(255 if affine else 127)
     with np.errstate(all="ignore"):
-        factor = np.where(top < 1e-30, np.float32(0), np.float32(127) / top).astype(np.float32)
-        q = np.rint(blocks * factor)
-    scale = np.where(top < 1e-30, 0, top / np.float32(127)).astype(np.float32)
-    return scale[..., 0], q.reshape(*q.shape[:2], -1, group).sum(3), q
+        factor = np.where(span < 1e-30, np.float32(0), steps / span).astype(np.float32)
+    q = np.rint((x - low) * factor)
+    scale = np.where(span < 1e-30, 0, span / steps).astype(np.float32)
+    return scale[:, 0], low if affine else q.reshape(len(x), -1, group or x.shape[1]).sum(2), q
+
+
+LAYOUTS = [(1, 0, 0), (5, 0, 0), (16, 0, 0), (47, 0, 0), (130, 0, 0), (130, 32, 0), (96, 32, 0), (64, 32, 16),
+           (512, 256, 32)]  # fmt: skip
 
 
 @targets
-@pytest.mark.parametrize(
-    ("depth", "block", "group"),
-    [(1, 0, 0), (5, 0, 0), (16, 0, 0), (47, 0, 0), (130, 0, 0), (96, 32, 0), (64, 32, 16), (512, 256, 32)],
-)
-def test_quantised_rows(depth: int, block: int, group: int, target: str) -> None:
-    layout = Quantised(block, group)
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize(("depth", "block", "group"), LAYOUTS)
+def test_quantised_rows(depth: int, block: int, group: int, affine: bool, target: str) -> None:
+    group = 0 if affine else group
+    layout = Quantised(block, group, affine)
     rng = np.random.default_rng(depth)
     x = aligned((6, depth))
     x[:] = rng.standard_normal(x.shape) * 10.0 ** rng.integers(-6, 6, (6, 1))
-    x[2], x[3, : depth // 2] = 0, 0
+    x[2], x[3, : depth // 2], x[4] = 0, 0, 3.5
     stride = layout.row_words(depth)
     out = aligned((6, stride), np.uint32)
+    run_kernel(Quantise(layout, depth, depth, stride, "token"), x, out, target)
+    size, at = block or depth, 0
+    for k in range(0, depth, size):
+        part = x[:, k : k + size]
+        width = part.shape[1]
+        scale, second, q = expected(part, group, affine)
+        found = out[:, at : at + layout.block_words(width)]
+        start = layout.values_at(width)
+        assert start == 1 + second.shape[1]
+        assert np.array_equal(found[:, 0].view(np.float32), scale)
+        assert np.array_equal(found[:, 1:start].view(np.float32 if affine else np.int32), second)
+        values = np.ascontiguousarray(found[:, start:]).view(np.uint8 if affine else np.int8)
+        assert np.array_equal(values[:, :width], q) and not values[:, width:].any()
+        at += layout.block_words(width)
+    assert at == stride
+
+
+def run_kernel(kernel: Quantise, x: Array, out: Array, target: str) -> None:
     module = Module(host_target(target), checked=True)
-    kernel = quantise_kernel(module, Quantise(layout, depth, depth, stride, "token"))
-    module.function("test", [PTR] * 3, lambda code, *a: code.call(kernel, a) and None, export="test")
+    function = quantise_kernel(module, kernel)
+    module.function("test", [PTR] * 3, lambda code, *a: code.call(function, a) and None, export="test")
     emit_controls(module)
     code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
     frame = aligned((Frame.SIZE,), np.int64)
-    frame[Frame.TOKENS], frame[Frame.PARTS] = 6, 1
+    frame[Frame.TOKENS], frame[Frame.PARTS] = len(x), 1
     checks = CheckedCalls(code)
     checks.begin([frame, x, out])
     code.function("test", *[ctypes.c_void_p] * 3)(*map(address, (frame, x, out)))
     checks.end(["test"])
-    size = block or depth
-    scale, sums, q = expected(x, size, group or size)
-    found = out.reshape(6, -1, layout.block_words(depth))
-    start = layout.values_at(depth)
-    assert start == 1 + (size // group if group else 1)
-    assert np.array_equal(found[..., 0].view(np.float32), scale)
-    assert np.array_equal(found[..., 1:start].view(np.int32), sums)
-    values = np.ascontiguousarray(found[..., start:]).view(np.int8)
-    assert np.array_equal(values[..., :size], q) and not values[..., size:].any()
 
 
 @targets

@@ -1,7 +1,7 @@
-"""int8 weights, one scale per row (per output channel), times activations quantised per token.
+"""int8 weights times int8 activations, with scales per row (output channel, token) and block of 128 of both.
 
-w ≈ t·q with t = max|w| / 127; x ≈ s·p. The product is s·t·Σ p·q, summed in i32. Stored are q + 128, for the
-processor multiplies unsigned by signed bytes: Σ p·(q + 128) = Σ p·q + 128·Σ p.
+In a block, w ≈ t·p with t = max|w| / 127, and x ≈ low + s·q (see `Quantised`), so that
+Σ w·x ≈ s·t·Σ p·q + low·t·Σ p; the sums over p are integers, those of the blocks f32.
 """
 
 from __future__ import annotations
@@ -10,35 +10,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.code import F32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import words_of
 from rlxflow.backends.cpu.kernels.dot import dot4, splat_word
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import Array
 
-WHOLE_ROWS = Quantised()
+BLOCK = 128
+HEAD = 2  # words before the q of a block, in x as in the weights
+LAYOUT = Quantised(BLOCK, affine=True)
 
 
 @dataclass(frozen=True)
 class Int8Form:
-    """A row: its q + 128, four to a word, and a last word with its scale."""
+    """The words of a block: t, t·Σ p, and its p, four to a word. The last block may be shorter."""
 
     name: str = "int8"
     weights: tuple[str, ...] = ("f32", "bf16", "f16")
-    x: Quantised | None = WHOLE_ROWS
+    x: Quantised | None = LAYOUT
 
     def words(self, depth: int) -> int:
-        return -(-depth // 4) + 1
+        return -(-depth // 4) + HEAD * -(-depth // BLOCK)
 
     def encode(self, rows: Array) -> Array:
         w = rows.astype(np.float32, copy=False)
-        top = np.abs(w).max(1, keepdims=True, initial=0.0)
-        scale = top / np.float32(127)
-        with np.errstate(all="ignore"):  # a row of zeros; NaN and infinities reach the result by the scale
-            q = np.rint(w * (np.float32(127) / top))
-        q = np.nan_to_num(q, nan=0.0, posinf=0.0, neginf=0.0)
-        return np.hstack([words_of((q + 128).astype(np.uint8)), words_of(scale)])
+        parts = [_block(w[:, k : k + BLOCK]) for k in range(0, w.shape[1], BLOCK)]
+        return np.hstack([word for part in parts for word in part])
 
     def tile_rows(self, target: Target) -> int:
         return target.tile_rows
@@ -57,35 +55,55 @@ class Int8Form:
             out_stride: Value,
         ) -> None:
             rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
-            words = code.sdiv(code.add(depth, i64(3)), i64(4))
-            starts = []
-            for row in rows:
-                offset = code.mul(code.get(row, 1, I32), I32(-128))
-                starts += [code.splat(offset)] * 2
 
-            def step(k: Value, sums: tuple[Value, ...]) -> list[Value]:
-                offset = code.mul(k, i64(panel))
-                line = code.at(packed, offset)
-                for column in range(0, panel, 16):
-                    code.prefetch(ahead, code.add(offset, i64(column)))
-                weights = [code.get_as(line, code.ints), code.get_as(line, code.ints, lanes)]
+            def block(k: Value, totals: tuple[Value, ...]) -> list[Value]:
+                start = code.mul(code.sdiv(k, i64(BLOCK)), i64(BLOCK // 4 + HEAD))
+                size = code.minimum(code.sub(depth, k), BLOCK)
+                first = code.add(start, i64(HEAD))
+                end = code.add(first, code.sdiv(code.add(size, i64(3)), i64(4)))
+
+                def step(word: Value, sums: tuple[Value, ...]) -> list[Value]:
+                    offset = code.mul(word, i64(panel))
+                    for column in range(0, panel, 16):
+                        code.prefetch(ahead, code.add(offset, i64(column)))
+                    line = code.at(packed, offset)
+                    weights = [code.get_as(line, code.ints, c * lanes) for c in (0, 1)]
+                    new = []
+                    for r in range(height):
+                        factor = splat_word(code, rows[r], word)
+                        new += [dot4(code, sums[2 * r + c], factor, weights[c]) for c in (0, 1)]
+                    return new
+
+                sums = code.loop(first, end, 1, step, [code.nothing] * (2 * height))
+                head = code.at(packed, code.mul(start, i64(panel)))
+                scales = [code.get_vector(head, c * lanes) for c in (0, 1)]
+                offsets = [code.get_vector(head, panel + c * lanes) for c in (0, 1)]
                 new = []
                 for r in range(height):
-                    factor = splat_word(code, code.at(rows[r], 2), k)
-                    new += [dot4(code, sums[2 * r + c], weights[c], factor) for c in (0, 1)]
+                    scale, low = (code.splat(code.get(rows[r], code.add(start, i64(i)), F32)) for i in (0, 1))
+                    for c in (0, 1):
+                        scaled = code.fmul(code.sitofp(sums[2 * r + c], code.vector), scales[c])
+                        total = code.fma_(low, offsets[c], totals[2 * r + c])
+                        new.append(code.fma_(scale, scaled, total))
                 return new
 
-            sums = code.loop(0, words, 1, step, starts)
-            last = code.at(packed, code.mul(words, i64(panel)))
-            scales = [code.get_vector(last, c * lanes) for c in (0, 1)]
+            totals = code.loop(0, depth, BLOCK, block, [code.zero] * (2 * height))
             for r in range(height):
                 line = code.at(out, code.mul(i64(r), out_stride))
-                scale = code.splat(code.get(rows[r]))
                 for c in (0, 1):
-                    value = code.sitofp(sums[2 * r + c], code.vector)
-                    code.put_vector(code.fmul(value, code.fmul(scale, scales[c])), line, c * lanes)
+                    code.put_vector(totals[2 * r + c], line, c * lanes)
 
         return module.function(("tile", self.name, height), [PTR, PTR, PTR, PTR, I64, I64, I64], body)
+
+
+def _block(w: Array) -> tuple[Array, Array, Array]:
+    """A block of every row. NaN and infinities are left to the scale, which they make the same."""
+    top = np.abs(w).max(1, keepdims=True)
+    with np.errstate(all="ignore"):  # a block of zeros
+        p = np.nan_to_num(np.rint(w * (np.float32(127) / top)), nan=0.0, posinf=0.0, neginf=0.0)
+        scale = top / np.float32(127)
+        offset = scale * p.sum(1, keepdims=True)
+    return words_of(scale), words_of(offset), words_of(p.astype(np.int8))
 
 
 FORM = Int8Form()

@@ -14,7 +14,8 @@ def maximum(code: Code, a: Value, b: Value) -> Value:
     return code.select(code.fcmp_unordered("uno", a, a), a, code.larger(a, b))
 
 
-def _minimum(code: Code, a: Value, b: Value) -> Value:
+def minimum(code: Code, a: Value, b: Value) -> Value:
+    """The smaller one; NaN where either is."""
     smaller = code.select(code.fcmp_ordered("<", a, b), a, b)
     return code.select(code.fcmp_unordered("uno", a, a), a, smaller)
 
@@ -49,7 +50,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "mul": lambda code, a, b: code.fmul(a, b),
     "div": lambda code, a, b: code.fdiv(a, b),
     "maximum": maximum,
-    "minimum": _minimum,
+    "minimum": minimum,
     "less": lambda code, a, b: code.fcmp_ordered("<", a, b),
     "where": lambda code, condition, a, b: code.select(condition, a, b),
     "neg": lambda code, x: code.fneg(x),

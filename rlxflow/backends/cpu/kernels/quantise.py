@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -9,11 +10,11 @@ from llvmlite import ir
 from rlxflow.backends.cpu.code import I8, PTR, Code, Index, Module, Value, f32, i64
 from rlxflow.backends.cpu.domain import Domain
 from rlxflow.backends.cpu.frame import Frame, read, share
-from rlxflow.backends.cpu.kernels.elementwise import maximum
+from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
 from rlxflow.backends.cpu.kernels.windows import UNROLL, windows
 from rlxflow.backends.cpu.quantised import Quantised
 
-SMALLEST = 1e-30  # of a block's max|x|; below, the block counts as zeros and its reciprocal stays finite
+SMALLEST = 1e-30  # of a block's range; below, all its q are 0, so that the reciprocal stays finite
 ROUND, ROUND_BITS = 12582912.0, 0x4B400000  # 1.5·2²³: adding it rounds to an integer, found in the low bits
 
 
@@ -31,10 +32,12 @@ class Quantise:
 def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     """The function (frame, x, out) that quantises this thread's share of the rows.
 
-    q = round(x · (127 / max|x|)), halves to even. A block with a NaN or an infinity has such a scale.
+    Symmetric: q = round(x · (127 / max|x|)); affine: q = round((x - low) · (255 / (max x - low))); halves to
+    even. A block with a NaN or an infinity has such a scale.
     """
-    depth, layout = kernel.depth, kernel.layout
-    size, words = layout.block_size(depth), layout.block_words(depth)
+    layout = kernel.layout
+    whole, rest = layout.blocks(kernel.depth)
+    words = layout.block_words(layout.block)
     domain = Frame.TOKENS if kernel.domain == "token" else Frame.SEQUENCES
 
     def body(code: Code, frame: Value, x: Value, out: Value) -> None:
@@ -42,46 +45,68 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
             source = code.at(x, code.mul(index, i64(kernel.x_stride)))
             target = code.at(out, code.mul(index, i64(kernel.out_stride)))
 
-            def block(number: Value, _: tuple[Value, ...]) -> None:
-                start = code.at(source, code.mul(number, i64(size)))
-                _block(code, layout, depth, start, code.at(target, code.mul(number, i64(words))))
+            def block(number: Index, size: int) -> None:
+                start = code.at(source, code.mul(i64(number), i64(layout.block)))
+                result = code.at(target, code.mul(i64(number), i64(words)))
+                (_affine if layout.affine else _symmetric)(code, layout, size, start, result)
 
-            code.loop(0, depth // size if depth else 0, 1, block)
+            code.loop(0, whole, 1, lambda number, _: block(number, layout.block))
+            if rest:
+                block(whole, rest)
 
         code.loop(*share(code, frame, read(code, frame, domain)), 1, row)
 
     return module.function(("quantise", kernel), [PTR] * 3, body)
 
 
-def _block(code: Code, layout: Quantised, depth: int, x: Value, out: Value) -> None:
-    size, groups = layout.block_size(depth), layout.groups(depth)
-
-    def larger(j: Index, lanes: int | None, top: Value) -> Value:
-        return maximum(code, top, code.per_lane("fabs", code.get_vector(x, j, lanes)))
-
-    tops = windows(code, size, larger, [code.zero] * UNROLL)
-    joined = maximum(code, maximum(code, tops[0], tops[1]), maximum(code, tops[2], tops[3]))
-    top = code.reduce(lambda a, b: maximum(code, a, b), joined)
-    tiny = code.fcmp_ordered("<", top, f32(SMALLEST))
-    code.put(code.select(tiny, f32(0.0), code.fdiv(top, f32(127.0))), out)
-    factor = code.splat(code.select(tiny, f32(0.0), code.fdiv(f32(127.0), top)))
-    for group in range(groups):
-        width = size // groups
-        values = code.at(out, layout.values_at(depth) + group * width // 4)
-        total = _group(code, width, factor, code.at(x, group * width), values)
-        code.put(total, out, layout.sums_at + group)
+def _symmetric(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
+    top = _extreme(code, size, x, lambda a, b: maximum(code, a, code.per_lane("fabs", b)))
+    factor = _scale(code, top, 127.0, out)
+    width = size // layout.groups(size)
+    for group in range(layout.groups(size)):
+        values = code.at(out, layout.values_at(size) + group * width // 4)
+        total = _write(code, width, code.at(x, group * width), code.zero, factor, values)
+        code.put(total, out, 1 + group)
 
 
-def _group(code: Code, width: int, factor: Value, x: Value, out: Value) -> Value:
-    """Write `width` q; their sum."""
+def _affine(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
+    low = _extreme(code, size, x, lambda a, b: minimum(code, a, b))
+    high = _extreme(code, size, x, lambda a, b: maximum(code, a, b))
+    code.put(low, out, 1)
+    factor = _scale(code, code.fsub(high, low), 255.0, out)
+    _write(code, size, x, code.splat(low), factor, code.at(out, layout.values_at(size)))
+
+
+def _extreme(code: Code, size: int, x: Value, widen: Callable[[Value, Value], Value]) -> Value:
+    """`widen` over all elements; NaN where one is."""
+    first = code.splat(code.get(x))
+
+    def window(j: Index, lanes: int | None, kept: Value) -> Value:
+        value = code.get_vector(x, j, lanes)
+        return widen(kept, value if lanes is None else code.select(code.first(lanes), value, first))
+
+    found = windows(code, size, window, [widen(first, first)] * UNROLL)
+    return code.reduce(widen, widen(widen(found[0], found[1]), widen(found[2], found[3])))
+
+
+def _scale(code: Code, span: Value, steps: float, out: Value) -> Value:
+    """Write span / steps; steps / span in all lanes."""
+    tiny = code.fcmp_ordered("<", span, f32(SMALLEST))
+    code.put(code.select(tiny, f32(0.0), code.fdiv(span, f32(steps))), out)
+    return code.splat(code.select(tiny, f32(0.0), code.fdiv(f32(steps), span)))
+
+
+def _write(code: Code, width: int, x: Value, low: Value, factor: Value, out: Value) -> Value:
+    """Write `width` q = round((x - low) · factor), and zeros up to a whole vector; their sum."""
     bytes_ = ir.VectorType(I8, code.lanes)
 
     def write(j: Index, lanes: int | None, total: Value) -> Value:
-        scaled = code.fmul(code.get_vector(x, j, lanes), factor)
+        scaled = code.fmul(code.fsub(code.get_vector(x, j, lanes), low), factor)
         bits = code.bitcast(code.fadd(scaled, code.fill(ROUND)), code.ints)
-        code.put_as(code.trunc(bits, bytes_), code.at(out, j, I8))
-        return code.add(total, code.sub(bits, code.fill_int(ROUND_BITS)))
+        q = code.sub(bits, code.fill_int(ROUND_BITS))
+        q = q if lanes is None else code.select(code.first(lanes), q, code.nothing)
+        code.put_as(code.trunc(q, bytes_), code.at(out, j, I8))
+        return code.add(total, q)
 
-    zeros = ir.Constant(code.ints, None)
-    sums = windows(code, width, write, [zeros] * UNROLL)
+    sums = windows(code, width, write, [code.nothing] * UNROLL)
     return code.reduce(code.add, code.add(code.add(sums[0], sums[1]), code.add(sums[2], sums[3])))
