@@ -160,6 +160,7 @@ CODES: dict[str, str] = {
     "RLX-B006": "generated code left its buffers, which a checked run found",
     "RLX-B007": "generated code that LLVM does not accept",
     "RLX-B008": "a thread count that is not one, or threads that the system does not start",
+    "RLX-B009": "a trace of a program that the compiled CPU backend does not run",
     # R: inputs at run time
     "RLX-R001": "an id or index outside its table",
     "RLX-R002": "an input is missing",

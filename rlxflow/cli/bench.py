@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
-from rlxflow.cli.options import load_model
+from rlxflow.cli.options import add_trace, load_model, save_trace
 from rlxflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sizes", metavar="BATCHxTOKENS", nargs="*", help="default: 1x8 1x32 1x128 8x128; decoders: 1x128"
     )
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="per case (default: 1)")
+    add_trace(parser)
     parser.add_argument("--no-compile", action="store_true", help="do not time the compilation")
 
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(_row(HEAD))
     cases = bench(model, sizes, args.seconds, lambda case: None if args.json else _show(case, limits))
+    save_trace(args, model)
     compiled = None if args.no_compile else compile_seconds(model)
     facts = {
         "model": model.name,

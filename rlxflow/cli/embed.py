@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
-from rlxflow.cli.options import load_model
+from rlxflow.cli.options import add_trace, load_model, save_trace
 from rlxflow.errors import InputError, RlxError, printable
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--similarity", action="store_true", help="print the cosine of every pair instead")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's own prompts")
+    add_trace(parser)
     normalize = parser.add_mutually_exclusive_group()
     normalize.add_argument("--normalize", action="store_true", default=None, help="make vectors of length 1")
     normalize.add_argument(
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - began
     if args.verbose:
         console.note(f"{len(texts)} texts in {seconds:.2f} s, {len(texts) / seconds:.1f} texts/s")
+    save_trace(args, model)
     cosines = _cosines(vectors) if args.similarity else None
     if args.out:
         _save(args.out, vectors)

@@ -10,7 +10,7 @@ import argparse
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
-from rlxflow.cli.options import load_model
+from rlxflow.cli.options import add_trace, load_model, save_trace
 from rlxflow.cli.sampling_options import add_sampling, generation_dict, note_timings, start_run
 
 
@@ -20,10 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prompts", nargs="+", metavar="PROMPT", help="taken as it stands, without chat template"
     )
     add_sampling(parser)
+    add_trace(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    run = start_run(load_model(args), args.prompts, args)
+    model = load_model(args)
+    run = start_run(model, args.prompts, args)
     alone = len(args.prompts) == 1
     for _, piece in run.pieces():
         if alone and not args.json:
@@ -37,4 +39,5 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         for generation in done:
             note_timings(generation)
+    save_trace(args, model)
     return OK

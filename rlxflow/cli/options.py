@@ -75,8 +75,17 @@ def chosen_profile(args: argparse.Namespace, name: str | None = None) -> Compile
     return load_profile(wanted or "exact", args.overrides or ())
 
 
+def add_trace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trace", metavar="FILE.json", help="time every step of every call, for chrome://tracing or Perfetto"
+    )
+
+
 def load_model(args: argparse.Namespace) -> Model:
-    """The model at `args.path`. Says on stderr what its profile trades, and with -v what was loaded."""
+    """The model at `args.path`. Says on stderr what its profile trades, and with -v what was loaded.
+
+    With --trace its program is compiled to time its steps.
+    """
     from rlxflow.runtime.load import load
 
     model = load(args.path, chosen_profile(args), args.recipe)
@@ -85,4 +94,18 @@ def load_model(args: argparse.Namespace) -> Model:
             console.note(f"profile {model.profile.source or 'overrides'} trades: {trade}")
     if args.verbose:
         console.note(str(model.report))
+    if getattr(args, "trace", None):
+        from rlxflow.inspect.trace import traced_model
+
+        return traced_model(model)
     return model
+
+
+def save_trace(args: argparse.Namespace, model: Model) -> None:
+    """Write what --trace asked for."""
+    if args.trace:
+        from rlxflow.inspect.trace import write_trace
+
+        count = write_trace(model, args.trace)
+        if not args.quiet:
+            console.note(f"{count} events in {args.trace}")

@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 
 
 def compile_graph(
-    built: BuiltModel, profile: str | CompileProfile | None = None, outputs: Iterable[str] | None = None
+    built: BuiltModel,
+    profile: str | CompileProfile | None = None,
+    outputs: Iterable[str] | None = None,
+    backend: Backend | None = None,
 ) -> Executable:
     """The executable of a built model for these outputs (all by default): a program per range of batch · seq
     for which the rules' limits make a difference to the backend.
 
-    Raises `FusionError` (U010, U011) where the profile demands a clean fusion and it is not.
+    `backend` overrides the one that the profile names. Raises `FusionError` (U010, U011) where the profile
+    demands a clean fusion and it is not.
     """
     settings = settings_of(built, profile)
     graph = wanted_graph(built, outputs)
     built.plan.check_ties(built.source)
-    backend = backend_of(settings)
+    backend = backend or backend_of(settings)
     weights = SharedWeights(built.weights)
     plans: list[tuple[TokenRange, Executable]] = []
     made: dict[str, Executable] = {}

@@ -14,6 +14,7 @@ from rlxflow.backends.cpu.object_cache import cached_code
 from rlxflow.backends.cpu.planner import make_plan
 from rlxflow.backends.cpu.regions import SUPPORTED
 from rlxflow.backends.cpu.team import team_of, thread_count
+from rlxflow.backends.cpu.traced import TracedCalls
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CpuBackend:
-    """Activations in f32. `target` asks for a narrower vector unit; `checked` tests every memory access."""
+    """Activations in f32.
+
+    `target` asks for a narrower vector unit; `checked` tests every memory access; `traced` times every step.
+    """
 
     name = "cpu"
     target: str | None = None
     checked: bool = False
+    traced: bool = False
 
     def runs(self, op: Op[..., Any]) -> bool:
         """Whether a kernel may run the op; `compile` says why not where it cannot."""
@@ -42,10 +47,15 @@ class CpuBackend:
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> CpuExecutable:
         target = host_target(self.target)
         plan = make_plan(graph, target, profile.precision, profile.backend.cpu.unfuse_regions)
-        key = f"{plan.text} {self.checked}"
+        key = f"{plan.text} {self.checked} {self.traced}"
         about = f"{graph.name}, {len(plan.steps)} steps, {target.name}"
-        code = cached_code(key, target, about, lambda: compile_text(emit(plan, target, self.checked), target))
+
+        def make() -> bytes:
+            return compile_text(emit(plan, target, self.checked, self.traced), target)
+
+        code = cached_code(key, target, about, make)
         loaded = LoadedCode(code, target)
         team = team_of(thread_count(profile.backend.cpu.threads))
         checks = CheckedCalls(loaded) if self.checked else None
-        return CpuExecutable(graph, plan, loaded, Constants(weights), target, team, checks)
+        trace = TracedCalls(loaded) if self.traced else None
+        return CpuExecutable(graph, plan, loaded, Constants(weights), target, team, checks, trace)

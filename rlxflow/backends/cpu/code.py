@@ -41,10 +41,13 @@ def _splat(kind: Any, element: Value) -> Value:
 
 
 class Module:
-    """The functions of one program. In checked mode every access is tested against a table of buffers."""
+    """The functions of one program.
 
-    def __init__(self, target: Target, checked: bool = False) -> None:
-        self.target, self.checked = target, checked
+    In checked mode every access is tested against a table of buffers; in traced mode every step is timed.
+    """
+
+    def __init__(self, target: Target, checked: bool = False, traced: bool = False) -> None:
+        self.target, self.checked, self.traced = target, checked, traced
         self.ir = ir.Module("rlxflow")
         self._functions: dict[Hashable, Any] = {}
 

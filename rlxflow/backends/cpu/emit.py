@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, auto
+from functools import partial
 from typing import Any
 
 from rlxflow.backends.cpu.checked import emit_controls, enter_step
@@ -18,6 +19,7 @@ from rlxflow.backends.cpu.kernels.rows import row_kernel
 from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS, in_parts
 from rlxflow.backends.cpu.plan import Address, InSlot, Kernel, Plan
 from rlxflow.backends.cpu.target import Target
+from rlxflow.backends.cpu.traced import emit_trace_controls, traced
 
 
 class Job(IntEnum):
@@ -43,13 +45,14 @@ class Job(IntEnum):
     SIZE = auto()
 
 
-def emit(plan: Plan, target: Target, checked: bool = False) -> str:
+def emit(plan: Plan, target: Target, checked: bool = False, with_trace: bool = False) -> str:
     """The module of a plan: exports `run(job, thread)` and `pack(…)`."""
-    module = Module(target, checked)
+    module = Module(target, checked, with_trace)
     steps = _steps(module, plan)
     _run(module, plan, steps)
     emit_pack(module)
     emit_controls(module)
+    emit_trace_controls(module)
     return str(module.ir)
 
 
@@ -93,8 +96,8 @@ def _steps(module: Module, plan: Plan) -> Any:
             with code.if_then(needed):
                 enter_step(code, number)
                 kernel = _kernel(module, step.kernel)
-                arguments = [frame, *map(pointer, step.addresses)]
-                in_parts(code, frame, number, lambda: code.call(kernel, arguments))  # noqa: B023
+                call = partial(code.call, kernel, [frame, *map(pointer, step.addresses)])
+                in_parts(code, frame, number, partial(traced, code, frame, number, call))
 
     return module.function("steps", [PTR, PTR, I64], body)
 

@@ -27,6 +27,7 @@ from rlxflow.backends.cpu.scratch import Scratch
 from rlxflow.backends.cpu.states import States
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.team import Team
+from rlxflow.backends.cpu.traced import TracedCalls
 from rlxflow.backends.inputs import InputCheck
 from rlxflow.backends.rows import validity_inputs
 from rlxflow.dtypes import Array
@@ -50,13 +51,16 @@ class CpuExecutable:
         target: Target,
         team: Team,
         checks: CheckedCalls | None = None,
+        trace: TracedCalls | None = None,
     ) -> None:
         self.graph = graph
-        self._plan, self._target, self._team = plan, target, team
+        self._target, self._team = target, team
         self._code = code
         self._run = code.address("run")
         self._pack_call = code.function("pack", *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)
         self._checks = checks
+        self.trace = trace
+        self.plan = plan
         wanted = [c for c in plan.table if isinstance(c, Constant)]
         weights = {c: prepare(c, constants, target, self._pack) for c in wanted}
         self._check_inputs = InputCheck(graph)
@@ -74,7 +78,7 @@ class CpuExecutable:
     @property
     def steps(self) -> list[str]:
         """What runs, in order: the op each step is named after, and its stage."""
-        return [s.label for s in self._plan.steps]
+        return [s.label for s in self.plan.steps]
 
     @property
     def weight_bytes(self) -> int:
@@ -91,7 +95,7 @@ class CpuExecutable:
         state: CacheState | None = None,
         outputs: tuple[str, ...] | None = None,
     ) -> dict[str, Array]:
-        wanted = self._plan.outputs if outputs is None else outputs
+        wanted = self.plan.outputs if outputs is None else outputs
         bits = self._bits(wanted)
         arrays, sizes = self._check_inputs(inputs)
         layout = self._layouts.of(arrays, *sizes_of(sizes))
@@ -101,9 +105,9 @@ class CpuExecutable:
         with self._team.lock:
             caches, capacity = self._states.addresses(state, sizes)
             if ragged.tokens:
-                positions = positions_of(self._plan.lengths, arrays, ragged, capacity)
+                positions = positions_of(self.plan.lengths, arrays, ragged, capacity)
                 made = self._host.compute(arrays, ragged)
-                check_ids(self._plan.checks, bits, arrays, made, ragged)
+                check_ids(self.plan.checks, bits, arrays, made, ragged)
                 kept = [positions, *self._pointers.fill(arrays, layout, results, made, caches)]
                 self._execute(layout, kept, bits, capacity)
         return results
@@ -118,12 +122,12 @@ class CpuExecutable:
     # -- before the call -----------------------------------------------------------------------------
 
     def _bits(self, wanted: tuple[str, ...]) -> int:
-        bits = 1 << len(self._plan.outputs)  # caches are always written
+        bits = 1 << len(self.plan.outputs)  # caches are always written
         for name in wanted:
             if name not in self.graph.outputs:
                 hint = nearest(name, self.graph.outputs) or f"outputs: {', '.join(self.graph.outputs)}"
                 raise InputError(f"no output {name!r}", code="RLX-R005", where=self.graph.name, hint=hint)
-            bits |= 1 << self._plan.outputs.index(name)
+            bits |= 1 << self.plan.outputs.index(name)
         return bits
 
     # -- the call ------------------------------------------------------------------------------------
@@ -138,13 +142,13 @@ class CpuExecutable:
             threads,
             self._scratch.floats(layout.ragged.longest),
             1 if together else threads,
-            self._plan.arena.floats(tokens, layout.sequences),
+            self.plan.arena.floats(tokens, layout.sequences),
         )
         count = len(layout.chunks) - 1
         step = min(count, max(threads, WAVE_TOKENS * threads // tokens))
-        words = len(self._plan.steps) * COUNTER_WORDS * step if together else 0
+        words = len(self.plan.steps) * COUNTER_WORDS * step if together else 0
         if self._checks is not None:
-            slots = self._plan.arena.ranges(self._memory.arenas(), tokens, layout.sequences)
+            slots = self.plan.arena.ranges(self._memory.arenas(), tokens, layout.sequences)
             own = [
                 self._pointers.table,
                 self._job,
@@ -153,6 +157,8 @@ class CpuExecutable:
                 *self._states.arrays,
             ]
             self._checks.begin([*own, *kept, *self._pointers.weights], slots)
+        if self.trace is not None:
+            self.trace.begin()
         source, _, *others = layout.row_addresses
         for first in range(0, count, step):
             self._job[:] = (
@@ -161,5 +167,7 @@ class CpuExecutable:
                 *(tokens, layout.sequences, capacity, self._memory.counters(words)),
             )
             self._team.run(self._run, self._job_address)
+        if self.trace is not None:
+            self.trace.end()
         if self._checks is not None:
             self._checks.end(self.steps)
