@@ -37,10 +37,9 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def recipes() -> str:
-    import importlib
-
-    modules = [(name, importlib.import_module(f"rlxflow.recipes.{name}")) for name in rlxflow.recipe_names()]
-    return table(("recipe", "models"), [(f"`{name}`", first_line(module)) for name, module in modules])
+    return table(
+        ("recipe", "models"), [(f"`{name}`", line.rstrip(".")) for name, line in CATALOG["recipes"]()]
+    )
 
 
 def stages() -> str:

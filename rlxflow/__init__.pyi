@@ -1,6 +1,11 @@
 """The public names: the one list, read by type checkers and by the lazy `__getattr__`."""
 
 from rlxflow.errors import ConfigError as ConfigError, RlxError as RlxError
+from rlxflow.flow.bert_family import (
+    BertFamilyConfig as BertFamilyConfig,
+    bert_flow as bert_flow,
+    bert_places as bert_places,
+)
 from rlxflow.flow.built import BuiltModel as BuiltModel
 from rlxflow.flow.composition import LayerComposition as LayerComposition
 from rlxflow.flow.config import (
@@ -17,6 +22,7 @@ from rlxflow.flow.decoder_config import (
 )
 from rlxflow.flow.decoder_flow import decoder_flow as decoder_flow, decoder_places as decoder_places
 from rlxflow.flow.emit import Emit as Emit, Problem as Problem
+from rlxflow.flow.encoder_config import EncoderConfig as EncoderConfig
 from rlxflow.flow.extensions import FlowExtensionPlan as FlowExtensionPlan, graph_extension as graph_extension
 from rlxflow.flow.flow import InputSpec as InputSpec, ModelFlow as ModelFlow
 from rlxflow.flow.hybrid_pattern import HybridPattern as HybridPattern
@@ -100,6 +106,7 @@ from rlxflow.stages.qwen3 import (
     Qwen3DecoderSpec as Qwen3DecoderSpec,
     Qwen3DecoderStage as Qwen3DecoderStage,
 )
+from rlxflow.stages.relative import RelativePositionBiasStage as RelativePositionBiasStage
 from rlxflow.stages.residual import (
     ResidualAddStage as ResidualAddStage,
     ResidualSaveStage as ResidualSaveStage,

@@ -43,6 +43,12 @@ class RecipeConfig(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=())
     ignored: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest sequence the model was made for."""
+        found: int | None = getattr(self, "max_position_embeddings", None)
+        return found
+
     @classmethod
     def parse(cls, raw: Mapping[str, Any], where: str = "config.json") -> Self:
         """The checked config; raises `ConfigError` that lists every field at fault."""

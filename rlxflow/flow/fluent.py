@@ -91,10 +91,12 @@ class StageMethods:
 
         return self.stage(GatherAddStage(input_name, key, num_rows, hidden_size))
 
-    def add_positions(self, key: str, num_rows: int | None = None, hidden_size: int | None = None) -> Self:
+    def add_positions(
+        self, key: str, num_rows: int | None = None, hidden_size: int | None = None, first_row: int = 0
+    ) -> Self:
         from rlxflow.stages.embed import AddPositionsStage
 
-        return self.stage(AddPositionsStage(key, num_rows, hidden_size))
+        return self.stage(AddPositionsStage(key, num_rows, hidden_size, first_row))
 
     def rope_tables(self, tables: RopeTablesStage) -> Self:
         return self.stage(tables)

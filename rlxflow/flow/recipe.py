@@ -65,20 +65,21 @@ def expected_places(recipe: ModelRecipe, config: RecipeConfig) -> Mapping[str, i
 
 def recipe_names() -> list[str]:
     """Every `model_type` with a recipe, built in or from the entry point group `rlxflow.recipes`; sorted."""
-    return sorted({*_built_in(), *_third_party()})
+    return sorted({*(_module(name).model_type for name in _built_in()), *_third_party()})
 
 
 def find_recipe(model_type: str) -> ModelRecipe:
     """The recipe of a `model_type`; raises `ConfigError` for an unknown one."""
     third_party = _third_party()
-    if model_type in _built_in():
+    module = model_type.replace("-", "_")  # xlm-roberta is in xlm_roberta.py
+    if module in _built_in() and _module(module).model_type == model_type:
         if model_type in third_party:
             raise PluginError(
                 f"recipe {model_type!r} is built in, and also given by {third_party[model_type].value}",
                 code="RLX-X003",
                 hint="rename the third-party recipe's model_type",
             )
-        return _checked(model_type, importlib.import_module(f"rlxflow.recipes.{model_type}").RECIPE)
+        return _checked(model_type, _module(module))
     if model_type in third_party:
         point = third_party[model_type]
         try:
@@ -120,8 +121,8 @@ def find_gguf_recipe(architecture: str) -> tuple[ModelRecipe, GgufRecipe]:
 
 
 def _by_likelihood(architecture: str) -> Iterable[str]:
-    built_in = _built_in()
-    return sorted(recipe_names(), key=lambda name: (name != architecture, name not in built_in, name))
+    third_party = _third_party()
+    return sorted(recipe_names(), key=lambda name: (name != architecture, name in third_party, name))
 
 
 def _checked(model_type: str, recipe: object) -> ModelRecipe:
@@ -134,8 +135,13 @@ def _checked(model_type: str, recipe: object) -> ModelRecipe:
 
 
 def _built_in() -> set[str]:
+    """The modules of built-in recipes."""
     package = importlib.import_module("rlxflow.recipes")
     return {module.name for module in pkgutil.iter_modules(package.__path__)}
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"rlxflow.recipes.{name}").RECIPE
 
 
 def _third_party() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rlxflow.ops import (
     pooling,
     reduce,
     region,
+    relative,
     rope,
     shape,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "pooling",
     "reduce",
     "region",
+    "relative",
     "rope",
     "shape",
 ]

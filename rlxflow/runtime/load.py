@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlxflow.errors import ConfigError, WeightsError, printable
 from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
-from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe, recipe_names
+from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
@@ -82,10 +82,9 @@ def choose_recipe(raw: Mapping[str, Any], where: str, recipe: str | ModelRecipe 
     if not isinstance(model_type, str):
         what = "no model_type" if model_type is None else f"model_type {printable(model_type, 40)}"
         raise ConfigError(f"the config has {what}", code="RLX-C023", where=where, hint="pass recipe=…")
-    if model_type not in recipe_names():
-        want_one_part(raw, where)
     try:
         return find_recipe(model_type)
     except ConfigError as error:
+        want_one_part(raw, where)
         error.where = where
         raise

@@ -86,7 +86,7 @@ class Model:
     @property
     def max_positions(self) -> int | None:
         """The longest sequence the model was made for, in tokens."""
-        return getattr(self.config, "max_position_embeddings", None)
+        return self.config.max_tokens
 
     def require_tokenizer(self) -> Tokenizer:
         """The tokenizer; raises `TokenizerError` for a model that came without one."""

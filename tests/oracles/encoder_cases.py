@@ -1,0 +1,176 @@
+"""The tiny random encoders: per `model_type`, config.json contents and batches, as `hf_cases.py` has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_cases import ABSENT, TYPED, Case, Config, _without_absent
+
+POSITIONED = ("input_ids", "attention_mask", "position_ids")
+UNTYPED = ("input_ids", "attention_mask")  # positions are the model's own affair
+
+
+def roberta(**fields: Any) -> Config:
+    base = {
+        "model_type": "roberta",
+        "architectures": ["RobertaModel"],
+        "vocab_size": 101,
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 42,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 0.05,
+        "hidden_act": "gelu",
+        "pad_token_id": 1,
+    }
+    return _without_absent({**base, **fields})
+
+
+def xlm_roberta(**fields: Any) -> Config:
+    names = {"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"]}
+    return {**roberta(**fields), **names}
+
+
+def mpnet(**fields: Any) -> Config:
+    base = roberta(relative_attention_num_buckets=32, type_vocab_size=ABSENT)
+    return _without_absent({**base, "model_type": "mpnet", "architectures": ["MPNetModel"], **fields})
+
+
+def distilbert(**fields: Any) -> Config:
+    base = {
+        "model_type": "distilbert",
+        "architectures": ["DistilBertModel"],
+        "vocab_size": 101,
+        "dim": 48,
+        "hidden_dim": 96,
+        "n_layers": 2,
+        "n_heads": 4,
+        "max_position_embeddings": 40,
+        "activation": "gelu",
+    }
+    return _without_absent({**base, **fields})
+
+
+TYPED_ROBERTA = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def _roberta_cases(make: Any) -> list[Case]:
+    return [
+        Case("plain", make(), inputs=UNTYPED),
+        Case("left_padding", make(num_attention_heads=6), (16, 9, 5), "left", inputs=UNTYPED),
+        Case("two_types", make(type_vocab_size=2, intermediate_size=61), (17, 14), inputs=TYPED_ROBERTA),
+        Case("pad_at_zero", make(pad_token_id=0, hidden_act="gelu_new"), (12, 20), inputs=UNTYPED),
+        Case(
+            "pad_absent_last_position",
+            make(pad_token_id=ABSENT, max_position_embeddings=25),
+            (23, 4),
+            inputs=UNTYPED,
+        ),
+        Case(
+            "three_layers_relu", make(num_hidden_layers=3, hidden_act="relu"), (21, 2), "left", inputs=UNTYPED
+        ),
+        Case(
+            "one_head_tanh",
+            make(num_attention_heads=1, hidden_size=33, hidden_act="gelu_pytorch_tanh"),
+            (10, 1),
+            inputs=UNTYPED,
+        ),
+        Case(
+            "large_eps_silu",
+            make(layer_norm_eps=0.3, hidden_act="silu", vocab_size=97),
+            (18, 3),
+            inputs=UNTYPED,
+        ),
+        Case(
+            "usual_eps",
+            make(
+                layer_norm_eps=1e-5,
+                hidden_size=64,
+                attention_probs_dropout_prob=0.1,
+                hidden_dropout_prob=0.1,
+                initializer_range=0.02,
+                position_embedding_type="absolute",
+                output_past=True,
+                bos_token_id=0,
+                eos_token_id=2,
+                use_cache=True,
+            ),
+            inputs=UNTYPED,
+            tags=("usual_eps",),
+        ),
+    ]
+
+
+ROBERTA = _roberta_cases(roberta)
+XLM_ROBERTA = _roberta_cases(xlm_roberta)
+
+MPNET = [
+    Case("plain", mpnet(), inputs=UNTYPED),
+    Case("left_padding", mpnet(num_attention_heads=6), (26, 9, 5), "left", inputs=UNTYPED),
+    Case("far", mpnet(max_position_embeddings=150, hidden_size=32), (147, 40), inputs=UNTYPED),
+    Case("three_layers_relu", mpnet(num_hidden_layers=3, hidden_act="relu"), (21, 2), inputs=UNTYPED),
+    Case(
+        "one_head_new",
+        mpnet(num_attention_heads=1, hidden_size=33, hidden_act="gelu_new"),
+        (30, 1),
+        "left",
+        inputs=UNTYPED,
+    ),
+    Case(
+        "large_eps_silu",
+        mpnet(layer_norm_eps=0.3, hidden_act="silu", intermediate_size=61),
+        (38, 3),
+        inputs=UNTYPED,
+    ),
+    Case("last_position", mpnet(max_position_embeddings=25, vocab_size=97), (23, 22), inputs=UNTYPED),
+    Case(
+        "usual_eps",
+        mpnet(layer_norm_eps=1e-5, hidden_size=64, attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.1),
+        inputs=UNTYPED,
+        tags=("usual_eps",),
+    ),
+]
+
+DISTILBERT = [
+    Case("plain", distilbert(), inputs=POSITIONED),
+    Case("left_padding", distilbert(n_heads=6), (16, 9, 5), "left", inputs=POSITIONED),
+    Case("three_layers_relu", distilbert(n_layers=3, activation="relu", dim=40), (21, 2), inputs=POSITIONED),
+    Case(
+        "one_head_tanh",
+        distilbert(n_heads=1, dim=33, activation="gelu_pytorch_tanh"),
+        (10, 1),
+        inputs=POSITIONED,
+    ),
+    Case(
+        "silu_odd",
+        distilbert(activation="silu", hidden_dim=61, vocab_size=97),
+        (18, 3),
+        "left",
+        inputs=POSITIONED,
+    ),
+    Case("last_position", distilbert(max_position_embeddings=24, n_heads=2), (24, 23), inputs=POSITIONED),
+    Case(
+        "as_published",
+        distilbert(
+            sinusoidal_pos_embds=False,
+            tie_weights_=True,
+            dropout=0.1,
+            attention_dropout=0.1,
+            qa_dropout=0.1,
+            seq_classif_dropout=0.2,
+            initializer_range=0.02,
+            pad_token_id=0,
+            hidden_dim=128,
+        ),
+        inputs=POSITIONED,
+    ),
+]
+
+CASES: dict[str, list[Case]] = {
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
+    "mpnet": MPNET,
+    "distilbert": DISTILBERT,
+}
