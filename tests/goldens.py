@@ -122,7 +122,8 @@ class SmolLm2Prompt:
 
 def hf_model_types() -> list[str]:
     """Every `model_type` with goldens, for parametrised tests."""
-    return sorted(path.stem.removeprefix("hf_") for path in FOLDER.glob("hf_*.json"))
+    files = FOLDER.glob("hf_*.json")
+    return sorted(_json(path.stem)["cases"][0]["config"]["model_type"] for path in files)
 
 
 def hf_decoders() -> list[str]:
@@ -132,12 +133,16 @@ def hf_decoders() -> list[str]:
 
 def hf_names(model_type: str) -> list[str]:
     """Names of the cases of one architecture, for parametrised tests; the first one is `plain`."""
-    return [record["name"] for record in _json(f"hf_{model_type}")["cases"]]
+    return [record["name"] for record in _json(_hf_file(model_type))["cases"]]
 
 
 def hf_case(model_type: str, name: str) -> Golden:
     """The case `name` as Hugging Face computes it."""
-    return _golden(f"hf_{model_type}", name)[0]
+    return _golden(_hf_file(model_type), name)[0]
+
+
+def _hf_file(model_type: str) -> str:
+    return f"hf_{model_type.replace('-', '_')}"
 
 
 def hf_cases(model_type: str) -> Iterator[Golden]:

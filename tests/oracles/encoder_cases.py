@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_cases import ABSENT, TYPED, Case, Config, _without_absent
+from hf_cases import ABSENT, Case, Config, _without_absent
 
-POSITIONED = ("input_ids", "attention_mask", "position_ids")
-UNTYPED = ("input_ids", "attention_mask")  # positions are the model's own affair
+UNTYPED = ("input_ids", "attention_mask")
 
 
 def roberta(**fields: Any) -> Config:
@@ -53,14 +52,14 @@ def distilbert(**fields: Any) -> Config:
     return _without_absent({**base, **fields})
 
 
-TYPED_ROBERTA = ("input_ids", "attention_mask", "token_type_ids")
+TYPED = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def _roberta_cases(make: Any) -> list[Case]:
     return [
         Case("plain", make(), inputs=UNTYPED),
         Case("left_padding", make(num_attention_heads=6), (16, 9, 5), "left", inputs=UNTYPED),
-        Case("two_types", make(type_vocab_size=2, intermediate_size=61), (17, 14), inputs=TYPED_ROBERTA),
+        Case("two_types", make(type_vocab_size=2, intermediate_size=61), (17, 14), inputs=TYPED),
         Case("pad_at_zero", make(pad_token_id=0, hidden_act="gelu_new"), (12, 20), inputs=UNTYPED),
         Case(
             "pad_absent_last_position",
@@ -134,23 +133,23 @@ MPNET = [
 ]
 
 DISTILBERT = [
-    Case("plain", distilbert(), inputs=POSITIONED),
-    Case("left_padding", distilbert(n_heads=6), (16, 9, 5), "left", inputs=POSITIONED),
-    Case("three_layers_relu", distilbert(n_layers=3, activation="relu", dim=40), (21, 2), inputs=POSITIONED),
+    Case("plain", distilbert(), inputs=UNTYPED),
+    Case("left_padding", distilbert(n_heads=6), (16, 9, 5), "left", inputs=UNTYPED),
+    Case("three_layers_relu", distilbert(n_layers=3, activation="relu", dim=40), (21, 2), inputs=UNTYPED),
     Case(
         "one_head_tanh",
         distilbert(n_heads=1, dim=33, activation="gelu_pytorch_tanh"),
         (10, 1),
-        inputs=POSITIONED,
+        inputs=UNTYPED,
     ),
     Case(
         "silu_odd",
         distilbert(activation="silu", hidden_dim=61, vocab_size=97),
         (18, 3),
         "left",
-        inputs=POSITIONED,
+        inputs=UNTYPED,
     ),
-    Case("last_position", distilbert(max_position_embeddings=24, n_heads=2), (24, 23), inputs=POSITIONED),
+    Case("last_position", distilbert(max_position_embeddings=24, n_heads=2), (24, 23), inputs=UNTYPED),
     Case(
         "as_published",
         distilbert(
@@ -164,7 +163,7 @@ DISTILBERT = [
             pad_token_id=0,
             hidden_dim=128,
         ),
-        inputs=POSITIONED,
+        inputs=UNTYPED,
     ),
 ]
 

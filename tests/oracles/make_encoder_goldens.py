@@ -76,6 +76,7 @@ def build(config: Config) -> tuple[Any, dict[str, tuple[int, ...]]]:
     return model.float().eval(), shapes
 
 
+COUNTS_ITSELF = {"roberta", "xlm-roberta", "mpnet"}  # positions, from the padding token
 POOLED_BY_OPTION = {"roberta", "xlm-roberta", "mpnet"}
 
 
@@ -94,13 +95,15 @@ def batch(case: Case) -> Arrays:
         "position_ids": np.maximum(mask.cumsum(axis=1) - 1, 0),
         "token_type_ids": random.integers(0, case.config.get("type_vocab_size", 1), shape) * mask,
     }
-    return {name: arrays[name].astype(np.int64) for name in case.inputs}
+    return {name: arrays[name].astype(np.int64) for name in (*case.inputs, "position_ids")}
 
 
 @torch.no_grad()
 def run(model: Any, inputs: Arrays) -> Arrays:
     """The outputs; zero at padded positions."""
-    out = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    counts = model.config.model_type in COUNTS_ITSELF
+    given = {name: value for name, value in inputs.items() if not (counts and name == "position_ids")}
+    out = model(**{name: torch.from_numpy(value) for name, value in given.items()})
     hidden = out.last_hidden_state.numpy()
     mask = inputs["attention_mask"][:, :, None].astype(hidden.dtype)
     return {"last_hidden_state": hidden * mask}
@@ -162,10 +165,11 @@ def check_perturbations(case: Case, inputs: Arrays, expected: Arrays) -> dict[st
     for field, config in perturbations(case.config):
         other = run(build(config)[0], inputs)
         moved[field] = error(other["last_hidden_state"], expected["last_hidden_state"], valid)
-    if case.config["model_type"] in ("roberta", "xlm-roberta"):
-        from_zero = np.maximum(inputs["attention_mask"].cumsum(1) - 1, 0)
-        shifted = run(build(case.config)[0], {**inputs, "position_ids": from_zero})
-        moved["pad_token_id"] = error(shifted["last_hidden_state"], expected["last_hidden_state"], valid)
+    if case.config["model_type"] in COUNTS_ITSELF:
+        given = {name: torch.from_numpy(value) for name, value in inputs.items()}
+        with torch.no_grad():
+            shifted = build(case.config)[0](**given).last_hidden_state.numpy()
+        moved["first position"] = error(shifted, expected["last_hidden_state"], valid)
     for field in case.idle:
         assert moved.pop(field) == 0.0, (case.name, field)
     return moved
