@@ -89,5 +89,5 @@ RECIPE = Recipe(
     flow,
     prefixes=("", "distilbert."),
     unused=("*vocab_*", "*classifier.*", "*qa_outputs.*", "*embeddings.position_ids"),
-    expected=lambda config: bert_places(config.n_layers),
+    expected=lambda config: bert_places(config.n_layers, token_types=False),
 )

@@ -67,7 +67,7 @@ def flow(config: MpnetConfig) -> ModelFlow:
 
 def expected(config: MpnetConfig) -> dict[str, int]:
     """As BERT; the fused layer takes no position bias, the attention block does."""
-    return bert_places(config.num_hidden_layers) | {"fuse-transformer-layer": 0}
+    return bert_places(config.num_hidden_layers, token_types=False) | {"fuse-transformer-layer": 0}
 
 
 RECIPE = Recipe(

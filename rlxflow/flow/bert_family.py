@@ -71,13 +71,16 @@ def bert_flow(name: str, config: BertFamilyConfig) -> ModelFlow:
     )
 
 
-def bert_places(num_layers: int) -> dict[str, int]:
-    """How many places each fusion rule finds: one for the embeddings, the others in each layer."""
+def bert_places(num_layers: int, *, token_types: bool = True) -> dict[str, int]:
+    """How many places each fusion rule finds: one for the embeddings, the others in each layer.
+
+    Token types are as long as the sum they are added to, so that sum and its norm are a place too.
+    """
     return {
         "fuse-transformer-layer": num_layers,
         "fuse-attention-block": num_layers,
         "fuse-shared-input-matmul": num_layers,
         "fuse-matmul-bias-act": 6 * num_layers,
-        "fuse-residual-ln": 2 * num_layers + 1,
+        "fuse-residual-ln": 2 * num_layers + token_types,
         "fuse-embedding-norm": 1,
     }

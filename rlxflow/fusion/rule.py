@@ -91,11 +91,12 @@ class Rule:
 
     @cached_property
     def patterns(self) -> tuple[Pattern, ...]:
-        """Every variant, largest first; traced at the first use."""
-        found = [p for s in self.spellings for p in trace(self.op, s, self.together)]
+        """Every variant, largest first and decompositions before spellings; traced at the first use."""
+        found: list[Pattern] = []
         for op in (self.op, *self.also):
             if op.decompose_fn is not None:
                 found += trace(op, None, self.together)
+        found += [p for s in self.spellings for p in trace(self.op, s, self.together)]
         return tuple(sorted(found, key=lambda p: -len(p.nodes)))
 
     @property

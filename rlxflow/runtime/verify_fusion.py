@@ -21,6 +21,7 @@ from rlxflow.ir.graph import Graph, State, attrs_text
 from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.leaves import input_, param, state
+from rlxflow.ops.shape import gather
 
 SIZES = {"B": 2, "S": 3, "C": 8}  # of the trial; any other named size counts as 4
 CONSTANTS = ("full", "constant", "iota")
@@ -115,10 +116,17 @@ def _leaf(key: str, value: Value) -> Value:
 
 
 def _draw(graph: Graph, seed: int) -> dict[str, Array]:
-    """An array per leaf: normal numbers for floats, 0 and 1 (beginning with 1) for all else."""
+    """An array per leaf: normal numbers for floats, 0 and 1 (beginning with 1) for all else, 0 alone where it
+    looks up a table of one row."""
     rng = np.random.default_rng(seed)
-    leaves = [n for n in graph.nodes if n.op in (input_, param, state)]
-    return {n.attrs["key"]: _array(n.outputs[0].type, rng) for n in leaves}
+    leaves = [n.outputs[0] for n in graph.nodes if n.op in (input_, param, state)]
+    return {v.node.attrs["key"]: _array(v.type, rng) * (not looks_up_one_row(graph, v)) for v in leaves}
+
+
+def looks_up_one_row(graph: Graph, value: Value) -> bool:
+    """Whether a value is the ids of a look-up for which only 0 is right."""
+    users = graph.users.get(value, ())
+    return any(n.op is gather and n.inputs[1] is value and n.inputs[0].dim(0) == 1 for n in users)
 
 
 def _array(t: Type, rng: np.random.Generator) -> Array:

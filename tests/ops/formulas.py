@@ -199,6 +199,22 @@ def gated_delta_rule(
     return y, after
 
 
+def buckets(*, size: int, num_buckets: int, max_distance: int) -> Array:
+    """The T5 paper's words: half for each sign; small distances alone, larger ones on a log scale."""
+    half, exact = num_buckets // 2, num_buckets // 4
+
+    def bucket(distance: int) -> int:
+        n = abs(distance)
+        if n >= exact:  # the largest k with exact · (max / exact) ** (k / (half − exact)) ≤ n
+            steps = range(half - exact)
+            n = exact + max(
+                k for k in steps if exact * (max_distance / exact) ** (k / (half - exact)) <= n + 1e-9
+            )
+        return n + half * (distance > 0)
+
+    return np.array([[bucket(j - i) for j in range(size)] for i in range(size)])
+
+
 def cache_append(cache: Array, new: Array, past_len: Array, new_len: Array) -> Array:
     after = cache.copy()
     for b in range(len(cache)):

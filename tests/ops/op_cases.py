@@ -83,6 +83,14 @@ def leaves() -> list[Case]:
         Case("full", (), filled, {"value": 3.0, "dtype": i64, "shape": ()}, name="integer"),
         Case("iota", (), counted, {"size": dim("S"), "dtype": i64}),
         Case("iota", (), counted, {"size": 0, "dtype": f32}, name="empty"),
+        Case("relative_buckets", (), f.buckets, {"size": dim("S"), "num_buckets": 8, "max_distance": 5}),
+        Case(
+            "relative_buckets",
+            (),
+            f.buckets,
+            {"size": 300, "num_buckets": 32, "max_distance": 128},
+            name="t5",
+        ),
         Case(
             "constant",
             (),

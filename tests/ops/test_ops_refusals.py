@@ -85,6 +85,11 @@ REFUSALS: list[tuple[str, Callable[[], Any], str]] = [
     ("full", lambda: o["full"](value=0.5, dtype=i64, shape=(2,)), "0.5 is not a value of i64"),
     ("full", lambda: o["full"](value=float("inf"), dtype=i32, shape=()), "inf is not a value of i32"),
     ("iota", lambda: o["iota"](size=-1, dtype=i64), "cannot count to -1"),
+    (
+        "relative_buckets",
+        lambda: o["relative_buckets"](size=3, num_buckets=6, max_distance=128),
+        "6 buckets up to distance 128",
+    ),
     ("iota", lambda: o["iota"](size=3, dtype=bool_), "in bool"),
     ("reshape", lambda: o["reshape"](x("B", 6), shape=("B", 5)), "cannot reshape [B,6] to [B,5]"),
     ("reshape", lambda: o["reshape"](x("B", "S"), shape=("B", "B")), "cannot reshape"),
