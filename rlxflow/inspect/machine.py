@@ -33,7 +33,7 @@ def machine() -> dict[str, Any]:
         "cpu": {"model": _cpu_line("model name"), "features": cpu_features(), "cores": usable_cores()},
         "available_memory": available_memory(),
         "limits": limits(),
-        "hub_cache": str(hub._cache()),
+        "hub_cache": str(hub.cache_folder()),
         "presets": list(preset_names()),
         "backends": [name for name, _ in backends()],
     }

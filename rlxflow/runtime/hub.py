@@ -31,7 +31,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
         raise WeightsError(
             f"{text!r} is neither a local path nor in the Hugging Face cache",
             code="RLX-W004",
-            where=printable(_cache()),
+            where=printable(cache_folder()),
             hint=f"fetch it once: hf download {text}",
         )
     raise _no_path(text, "no such file or directory")
@@ -43,7 +43,7 @@ def _no_path(path: object, why: str) -> WeightsError:
     return WeightsError(f"{shown}: {printable(why)}", code="RLX-W001", where=shown, hint=hint)
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     if os.environ.get("HF_HUB_CACHE"):
         return Path(os.environ["HF_HUB_CACHE"])
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
@@ -52,7 +52,7 @@ def _cache() -> Path:
 
 def _snapshot(hub_id: str) -> Path | None:
     """The snapshot that `main` points to, or the only one there is."""
-    repo = _cache() / ("models--" + hub_id.replace("/", "--"))
+    repo = cache_folder() / ("models--" + hub_id.replace("/", "--"))
     reference = repo / "refs" / "main"
     try:
         if reference.is_file():

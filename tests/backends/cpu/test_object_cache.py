@@ -120,6 +120,21 @@ def test_a_full_disk_only_costs_time(folder: Path, monkeypatch: pytest.MonkeyPat
     assert not list(folder.iterdir())
 
 
+def test_a_process_killed_while_writing_leaves_nothing_that_is_used(folder: Path) -> None:
+    program = (
+        "import os, pathlib\n"
+        "from rlxflow.backends.cpu import llvm, object_cache\n"
+        "pathlib.Path.replace = lambda *a: os.kill(os.getpid(), 9)\n"
+        "object_cache.cached_code('plan', llvm.host_target(), 'x', lambda: bytes(100))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60, cwd=ROOT)
+    assert ended.returncode == -9
+    (left,) = folder.iterdir()
+    assert left.suffix == ".new"
+    assert made() == (CODE, 1) and made() == (CODE, 0)
+    assert clear_cache() == 2 and not list(folder.iterdir())
+
+
 def test_two_processes_share_what_one_made(folder: Path) -> None:
     program = (
         "from rlxflow.backends.cpu import team, llvm, object_cache\n"
