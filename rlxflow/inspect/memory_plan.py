@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlxflow.ir.graph import Graph
+from rlxflow.runtime.decoding import cache_bytes
 from rlxflow.runtime.load import resident_bytes
 from rlxflow.weights.memory import available_memory
 
@@ -29,9 +30,6 @@ class MemoryPlan:
 
 def memory_plan(graph: Graph, max_positions: int | None) -> MemoryPlan:
     """The plan of a graph whose params have their sizes."""
-    per_token = sum(  # [B, Hkv, C, D]: one sequence, one position
-        state.before.dtype.nbytes(tuple(size for size in state.before.shape if isinstance(size, int)))
-        for state in graph.states
-    )
-    at_most = None if max_positions is None else per_token * max_positions
+    per_token = cache_bytes(graph, 1, 1) - cache_bytes(graph, 1, 0)
+    at_most = None if max_positions is None else cache_bytes(graph, 1, max_positions)
     return MemoryPlan(resident_bytes(graph), per_token, at_most, available_memory())

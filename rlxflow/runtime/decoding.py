@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlxflow.backends.base import CacheState
+from rlxflow.backends.base import CacheState, recurrent_states
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
+from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 from rlxflow.weights.memory import available_memory
 
@@ -38,15 +39,26 @@ class Decoding:
         return 0 if self._state is None else sum(array.nbytes for array in self._state.arrays.values())
 
     def reuse(self, slot: int, ids: Sequence[int]) -> int:
-        """Keep of a slot what `ids` begins with, but not all of them; returns how many tokens that is."""
+        """Keep of a slot what `ids` begins with, but not all of them; returns how many tokens that is.
+
+        A model with a recurrent state keeps all that the slot holds, or nothing.
+        """
         old = self.tokens[slot]
         most = min(len(old), len(ids) - 1)
         kept = next((i for i in range(most) if old[i] != ids[i]), most)
-        del old[kept:]
+        if kept < len(old) and recurrent_states(self._model.graph):
+            kept = 0
+        self.cut(slot, kept)
         return kept
 
     def cut(self, slot: int, length: int) -> None:
-        """Keep at most `length` tokens of a slot."""
+        """Keep at most `length` tokens of a slot; with a recurrent state, all or none."""
+        if length >= len(self.tokens[slot]) or self._state is None:
+            return
+        counts = np.array([len(tokens) for tokens in self.tokens], np.int32)
+        self._state.lengths = counts.copy()
+        counts[slot] = length
+        self._state.truncate(counts)
         del self.tokens[slot][length:]
 
     def feed(self, parts: Mapping[int, Sequence[int]], every: bool = False) -> dict[int, Array]:
@@ -113,17 +125,16 @@ def chunks(parts: Mapping[int, Sequence[int]]) -> Iterator[dict[int, Sequence[in
         yield call
 
 
-def cache_bytes_per_token(graph: Graph) -> int:
-    """Bytes of all caches [B, Hkv, C, D] for one position of one sequence."""
-    return sum(
-        state.before.dtype.nbytes(tuple(size for size in state.before.shape if isinstance(size, int)))
-        for state in graph.states
-    )
+def cache_bytes(graph: Graph, sequences: int, capacity: int) -> int:
+    """Bytes of all states, for so many sequences of up to `capacity` tokens."""
+    sizes = {"B": sequences, "C": capacity}
+    values = [state.before for state in graph.states]
+    return sum(v.dtype.nbytes(tuple(map(int, bind_shape(v.shape, sizes)))) for v in values)
 
 
 def check_cache_room(graph: Graph, sequences: int, capacity: int, held: int) -> None:
     """Raise `InputError` (R018) where caches of this size, in place of `held` bytes, do not fit in memory."""
-    more = cache_bytes_per_token(graph) * sequences * capacity - held
+    more = cache_bytes(graph, sequences, capacity) - held
     available = available_memory() if more > _UNCHECKED else None
     if available is not None and more > available:
         message = f"the caches need {more >> 20} MiB more, {available >> 20} MiB are free"

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from rlxflow.backends.base import recurrent_states
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, nearest, printable
 from rlxflow.runtime.continuation import Generation, begin
@@ -35,6 +36,10 @@ class Run:
             hint = nearest(str(speculate), ["prompt-lookup"]) or "prompt-lookup, or None"
             shown = printable(repr(speculate), 40)
             raise InputError(f"speculate is {shown}", code="RLX-R033", hint=hint)
+        if speculate is not None and recurrent_states(model.graph):
+            hint = "leave speculate out"
+            message = "a model with a recurrent state cannot take wrong guesses back"
+            raise InputError(message, code="RLX-R033", where=model.name, hint=hint)
         if cache is not None and len(requests) != 1:
             hint = "give each prompt its own call, or leave the cache out"
             raise InputError("a cache takes one prompt at a time", code="RLX-R032", hint=hint)
@@ -86,7 +91,8 @@ class Run:
             continuation = self.continuations[numbers[slot]]
             for piece in continuation.accept(rows):
                 yield numbers[slot], piece
-            decoding.cut(slot, len(continuation.ids) - 1)
+            if every:  # wrong guesses are in the cache
+                decoding.cut(slot, len(continuation.ids) - 1)
 
     def _unfinished(self, numbers: Mapping[int, int]) -> dict[int, int]:
         return {slot: i for slot, i in numbers.items() if self.continuations[i].finish_reason is None}

@@ -124,3 +124,20 @@ def test_threads_with_caches_of_their_own(model: rlxflow.Model) -> None:
     for thread in threads:
         thread.join()
     assert found == [[e] * 3 for e in expected]
+
+
+def test_a_recurrent_state_is_kept_whole_or_not_at_all(
+    model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = model.graph.states[0].name
+    monkeypatch.setattr("rlxflow.runtime.decoding.recurrent_states", lambda graph: frozenset([name]))
+    monkeypatch.setattr("rlxflow.runtime.generate.recurrent_states", lambda graph: frozenset([name]))
+    decoding = Decoding(model, 2)
+    decoding.feed({0: [1, 2, 3], 1: [4, 5]})
+    state = decoding._state
+    assert state is not None
+    state.recurrent = frozenset([name])
+    assert decoding.reuse(0, [1, 2, 3, 4]) == 3 and decoding.tokens[0] == [1, 2, 3]
+    assert decoding.reuse(0, [1, 2, 9, 4]) == 0 and decoding.tokens[0] == []
+    assert not state.arrays[name][0].any() and state.arrays[name][1].any()
+    assert refused(lambda: model.generate(FIRST, speculate="prompt-lookup")).code == "RLX-R033"
