@@ -4,8 +4,9 @@
     .venv-peers/bin/python benchmarks/decoder.py            everything, an hour
     .venv-peers/bin/python benchmarks/decoder.py --weights q8_0 --threads 2 --cases 16+128 512+0
 
-Weights: `q8_0`, `q4_k_m` and `bf16` are random, of Qwen3-0.6B's shape (decoder_models.py makes them); `smollm2`
-is SmolLM2-135M's real GGUF file. A case is the prompt's tokens and how many are then written, so 16+128 decodes at positions 16 to 144. Each engine has a process of its own; one runs at a time, in turns
+Weights: `q8_0`, `q4_k_m` and `bf16` are random, of Qwen3-0.6B's shape (decoder_models.py makes them);
+`smollm2` is SmolLM2-135M's real GGUF file. A case is the prompt's tokens and how many are then written:
+16+128 decodes at positions 16 to 144. Each engine has a process of its own; one runs at a time, in turns
 (A B C, A B C, ...), each on a prompt of its own.
 
 Printed per case and engine: median and interquartile range of prefill tokens/s (prompt to first token) and of

@@ -1,8 +1,8 @@
 """The programs that benchmarks/decoder.py compares.
 
-An engine is a function `(path, threads) -> turn`; `turn(ids, count)` reads the prompt `ids` in a fresh context
-and chooses a token, writes `count` more greedily (end tokens do not end it), and returns the seconds of the
-two parts. It runs in a process of its own and imports its library there.
+An engine is a function `(path, threads) -> turn`. `turn(ids, count)` reads the prompt `ids` in a new context
+and chooses a token, then writes `count` more greedily (end tokens do not end it); it returns the seconds of
+both. It runs in a process of its own and imports its library there.
 """
 
 from __future__ import annotations
