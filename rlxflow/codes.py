@@ -69,6 +69,7 @@ CODES: dict[str, str] = {
     "RLX-C043": "GGUF values that contradict each other or the tensors",
     "RLX-C044": "a GGUF setting that is not understood or not supported",
     "RLX-C060": "a recipe without example sizes",
+    "RLX-C090": "a model that the reference implementation cannot load",
     # T: tokenizers and templates
     "RLX-T001": "the tokenizer file does not exist or cannot be read",
     "RLX-T002": "a malformed tokenizer.json",
@@ -161,6 +162,7 @@ CODES: dict[str, str] = {
     "RLX-B007": "generated code that LLVM does not accept",
     "RLX-B008": "a thread count that is not one, or threads that the system does not start",
     "RLX-B009": "a trace of a program that the compiled CPU backend does not run",
+    "RLX-B090": "recording a reference needs a package that is not installed",
     # R: inputs at run time
     "RLX-R001": "an id or index outside its table",
     "RLX-R002": "an input is missing",
@@ -201,6 +203,9 @@ CODES: dict[str, str] = {
     "RLX-R071": "no fusion rule of that name",
     "RLX-R072": "a model that was not loaded from files cannot be saved",
     "RLX-R080": "a recurrent state that should forget some of its tokens",
+    "RLX-R090": "a file that holds no activations",
+    "RLX-R091": "prompts that the reference cannot tokenise",
+    "RLX-R092": "a reference whose modules or inputs do not fit the model",
     # X: plugins
     "RLX-X001": "two ops of one name",
     "RLX-X002": "a backend that does not load",

@@ -35,7 +35,18 @@ LAZY: dict[str, set[str]] = {
     "backends": {"profile"},
     "flow": {"stages", "runtime", "backends", "fusion", "profile"},
 }
-ABOVE = {"runtime", "inspect", "cli", "__init__", "__main__", "blocks", "escape", "prelude", "stream"}
+ABOVE = {
+    "runtime",
+    "inspect",
+    "porting",
+    "cli",
+    "__init__",
+    "__main__",
+    "blocks",
+    "escape",
+    "prelude",
+    "stream",
+}
 
 
 def part_of(path: Path) -> str:

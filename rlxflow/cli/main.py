@@ -21,6 +21,8 @@ COMMANDS = {
     "explain": "show what fusion does to a model, and why not more",
     "inspect": "show what a model is, from headers only",
     "check": "find everything that is wrong with a model",
+    "compare": "find the first stage that differs from the original implementation, and why",
+    "dump-activations": "record what the original implementation computes",
     "build": "print a model's graph or flow",
     "profile": "show, check and list compile profiles",
     "bench": "measure a model's speed beside what the machine can do",
@@ -58,7 +60,7 @@ def _run(arguments: list[str], args: argparse.Namespace) -> int:
             top.print_help(sys.stderr)
             return USAGE
         top.parse_args(arguments, args)
-        command = import_module(f"rlxflow.cli.{args.command}")
+        command = import_module(f"rlxflow.cli.{args.command.replace('-', '_')}")
         parser = Parser(prog=f"rlxflow {args.command}", description=command.__doc__)
         command.add_arguments(parser)
         add_common(parser, inherit=True)

@@ -1,0 +1,1 @@
+"""For people who port a model: record what the original computes, compare, and name the first difference."""

@@ -1,0 +1,73 @@
+"""A possible cause of a difference, and small helpers that every family of hypotheses uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rlxflow.dtypes import Array
+from rlxflow.errors import RlxError
+from rlxflow.ir.values import Node
+from rlxflow.porting.region import Change, Region
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """`kind` for programs, `text` for people; `error` is what is left of the difference if it is this."""
+
+    kind: str
+    text: str
+    error: float
+
+
+Hypothesis: TypeAlias = Callable[[Region], Iterator[Cause]]
+
+
+def tried(region: Region, kind: str, text: str, change: Change) -> Iterator[Cause]:
+    """The cause with the error that the change leaves; nothing where the change does not run."""
+    try:
+        error = region.error(region.run(change))
+    except (RlxError, ValueError, IndexError, ArithmeticError, TypeError):
+        return
+    if np.isfinite(error):
+        yield Cause(kind, text, error)
+
+
+def with_attrs(region: Region, nodes: Iterable[Node], **attrs: Any) -> Change:
+    """A change that gives some nodes other attributes."""
+    wanted = set(nodes)
+
+    def change(node: Node, operands: list[Any]) -> Any:
+        return region.plain(node, operands, **attrs) if node in wanted else None
+
+    return change
+
+
+def best_number(
+    region: Region, nodes: Sequence[Node], attr: str, values: Sequence[float], rounds: int = 3
+) -> tuple[float, float]:
+    """(value, error) of a float attribute that fits best: a search over `values`, then between neighbours."""
+
+    def error(value: float) -> float:
+        try:
+            return region.error(region.run(with_attrs(region, nodes, **{attr: value})))
+        except (RlxError, ValueError, ArithmeticError):
+            return float("inf")
+
+    tries = [(error(v), v) for v in values]
+    for _ in range(rounds):
+        ordered = sorted(v for _, v in tries)
+        _, best = min(tries)
+        at = ordered.index(best)
+        low, high = ordered[max(at - 1, 0)], ordered[min(at + 1, len(ordered) - 1)]
+        tries += [(error(v), v) for v in np.geomspace(low, high, 9)[1:-1].tolist()]
+    left, value = min(tries)
+    return value, left
+
+
+def float_rows(array: Array) -> Array:
+    """[rows, width] in float64."""
+    return array.reshape(-1, array.shape[-1]).astype(np.float64)
