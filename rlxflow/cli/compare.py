@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a model directory or a weights file")
     parser.add_argument("--reference", required=True, metavar="hf|FILE", help="what to compare with")
     parser.add_argument(
-        "--tolerance", type=float, default=1e-4, metavar="E", help="max|a-b|/max(1, max|b|) (default 1e-4)"
+        "--tolerance", type=float, default=2e-5, metavar="E", help="max|a-b|/max(1, max|b|) (default 2e-5)"
     )
     parser.add_argument("--prompt", action="append", metavar="TEXT", help="with hf: a text to run")
     parser.add_argument("--all", action="store_true", help="list every activation")

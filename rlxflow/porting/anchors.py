@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import GraphError
@@ -12,36 +12,45 @@ from rlxflow.ir.dims import bind_shape, dim
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 from rlxflow.porting.activations import Activations
+from rlxflow.porting.region import relative_error
 from rlxflow.weights.plan import WeightPlan
 
 # op → the operands that are weights; the module's output is what the op gives, with its bias added
 _READERS = {"linear": (1,), "gather": (0,), "layer_norm": (1, 2), "rms_norm": (1,)}
+SAME = 1e-6  # the difference below which two arrays of the reference are one
 _MOVES = ("reshape", "slice", "transpose")
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A value that the reference recorded: what went into a module, or came out of it ("in", "out")."""
+    """A value that the reference recorded: what went into a module, or came out of it ("in", "out"), or
+    an output of the whole model ("output").
+
+    `before` is set where one value of ours is two of the reference's: what it was before the reference did
+    something to it that we do not do.
+    """
 
     module: str
     side: str
     value: Value
     expected: Array
+    before: Array | None = None
 
     @property
     def name(self) -> str:
-        return self.module if self.side == "out" else f"{self.module} (its input)"
+        return f"{self.module} (its input)" if self.side == "in" else self.module
 
 
 def find_anchors(
     graph: Graph, plan: WeightPlan, reference: Activations, sizes: Mapping[str, int]
 ) -> list[Anchor]:
-    """Every anchor, operands before users; at most one per value, outputs rather than inputs.
+    """Every anchor, operands before users; one per value, a second one where the reference has two arrays.
 
     Graph outputs that the reference has too are anchors as well.
     """
-    to_reference = _paths(graph, plan, reference)
-    found: dict[Value, Anchor] = {}
+    to_reference = _paths(plan, reference)
+    made: dict[Value, Anchor] = {}
+    read: dict[Value, list[Anchor]] = {}
     for node in graph.nodes:
         for module, columns in _modules(node, plan):
             recorded = reference.modules.get(to_reference(module), {})
@@ -51,22 +60,30 @@ def find_anchors(
                 del sides["in"]  # ids, or positions
             for side, (value, part) in sides.items():
                 expected = _fitting(recorded.get(side), value, part, sizes)
-                if expected is not None and (value not in found or side == "out"):
-                    found[value] = Anchor(to_reference(module), side, value, expected)
+                if expected is not None:
+                    anchor = Anchor(to_reference(module), side, value, expected)
+                    if side == "out":
+                        made[value] = anchor
+                    else:
+                        read.setdefault(value, []).append(anchor)
     for name, value in graph.outputs.items():
         expected = _fitting(reference.outputs.get(name), value, None, sizes)
         if expected is not None:
-            found.setdefault(value, Anchor(f"output {name}", "out", value, expected))
+            read.setdefault(value, []).append(Anchor(f"output {name}", "output", value, expected))
     order = {node: i for i, node in enumerate(graph.nodes)}
-    return sorted(found.values(), key=lambda a: order[a.value.node])
+    values = sorted({*made, *read}, key=lambda v: order[v.node])
+    return [a for v in values for a in _of_value(made.get(v), read.get(v, []), reference.valid)]
 
 
-def weight_keys(graph: Graph) -> list[str]:
-    """The modules of our own keys, without the last part (`.weight`, `.bias`)."""
-    return list(dict.fromkeys(key.rpartition(".")[0] for key in graph.params))
+def _of_value(made: Anchor | None, read: list[Anchor], valid: Array | None) -> list[Anchor]:
+    """The anchor of a value, and the first reading of it that the reference changed before."""
+    if made is None:
+        return read[:1]
+    changed = [a for a in read if relative_error(a.expected, made.expected, valid) > SAME]
+    return [made, *(replace(a, before=made.expected) for a in changed[:1])]
 
 
-def _paths(graph: Graph, plan: WeightPlan, reference: Activations) -> _Renamed:
+def _paths(plan: WeightPlan, reference: Activations) -> _Renamed:
     """The change of prefix under which most of our modules are modules of the reference."""
     own = list(dict.fromkeys(key.rpartition(".")[0] for key in plan.tensors))
     votes: Counter[tuple[str, str]] = Counter({("", ""): 0})

@@ -108,6 +108,8 @@ def cut_out(
             else:
                 todo.append(value.node)
     nodes = tuple(n for n in graph.nodes if n in wanted)
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    given = dict(sorted(given.items(), key=lambda item: order[item[0].node]))
     return Region(graph, target, nodes, given, expected, valid, sizes, source)
 
 

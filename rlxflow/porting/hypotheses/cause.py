@@ -49,7 +49,8 @@ def with_attrs(region: Region, nodes: Iterable[Node], **attrs: Any) -> Change:
 def best_number(
     region: Region, nodes: Sequence[Node], attr: str, values: Sequence[float], rounds: int = 3
 ) -> tuple[float, float]:
-    """(value, error) of a float attribute that fits best: a search over `values`, then between neighbours."""
+    """(value, error) of a float attribute that fits best: a search over `values`, between neighbours, and of
+    round numbers nearby."""
 
     def error(value: float) -> float:
         try:
@@ -64,6 +65,8 @@ def best_number(
         at = ordered.index(best)
         low, high = ordered[max(at - 1, 0)], ordered[min(at + 1, len(ordered) - 1)]
         tries += [(error(v), v) for v in np.geomspace(low, high, 9)[1:-1].tolist()]
+    _, found = min(tries)
+    tries += [(error(v), v) for v in {float(f"{found:.{digits}g}") for digits in range(1, 7)}]
     left, value = min(tries)
     return value, left
 
