@@ -160,13 +160,14 @@ class _Comparer:
     def _difference(self, anchor: Anchor, region: Region, error: float) -> Difference:
         causes = _causes(region, error, self.tolerance)
         names = {a.value: a.name for a in self.anchors}
-        leaves = ("param", "input", "state", "full", "iota", "constant")
+        recorded = [names[v] for v in region.given if v in names]
+        quiet = ("param", "input", "state", "full", "iota", "constant", "reshape")
         return Difference(
             anchor.name,
             self._stage(anchor.value),
             error,
-            tuple(n.op.name for n in region.nodes if n.op.name not in leaves),
-            tuple(names.get(v, f"input {v.node.attrs.get('key', '')}") for v in region.given),
+            tuple(dict.fromkeys(n.op.name for n in region.nodes if n.op.name not in quiet)),
+            tuple(recorded or [f"input {v.node.attrs.get('key', '')}" for v in region.given]),
             signature(region.run(), anchor.expected, self.valid, self.tolerance),
             causes,
             bool(causes) and causes[0].error <= self.tolerance,

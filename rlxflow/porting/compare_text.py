@@ -31,7 +31,7 @@ def _difference_lines(comparison: Comparison, found: Difference) -> list[str]:
     lines = [
         f"first difference: {found.module}, error {found.error:.1e}",
         f"  stage     {found.stage}",
-        f"  computes  {', '.join(found.ops)}",
+        f"  computes  {', '.join(found.ops) or 'nothing: the reference has something here that we have not'}",
         f"  from      {', '.join(found.inputs)}",
     ]
     lines += [f"  looks     {line}" for line in found.signature]
