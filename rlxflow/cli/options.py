@@ -88,7 +88,8 @@ def load_model(args: argparse.Namespace) -> Model:
     """
     from rlxflow.runtime.load import load
 
-    model = load(args.path, chosen_profile(args), args.recipe)
+    progress = False if args.quiet else None
+    model = load(args.path, chosen_profile(args), args.recipe, progress)
     if not args.quiet:
         for trade in model.profile.trades():
             console.note(f"profile {model.profile.source or 'overrides'} trades: {trade}")

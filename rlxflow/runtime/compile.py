@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,18 +25,19 @@ def compile_graph(
     profile: str | CompileProfile | None = None,
     outputs: Iterable[str] | None = None,
     backend: Backend | None = None,
+    on_read: Callable[[int], object] | None = None,
 ) -> Executable:
     """The executable of a built model for these outputs (all by default): a program per range of batch · seq
     for which the rules' limits make a difference to the backend.
 
-    `backend` overrides the one that the profile names. Raises `FusionError` (U010, U011) where the profile
-    demands a clean fusion and it is not.
+    `backend` overrides the one that the profile names; `on_read` is told the bytes of weights as they are
+    read. Raises `FusionError` (U010, U011) where the profile demands a clean fusion and it is not.
     """
     settings = settings_of(built, profile)
     graph = wanted_graph(built, outputs)
     built.plan.check_ties(built.source)
     backend = backend or backend_of(settings)
-    weights = SharedWeights(built.weights)
+    weights = SharedWeights(built.weights, on_read)
     plans: list[tuple[TokenRange, Executable]] = []
     made: dict[str, Executable] = {}
     for tokens in token_ranges(settings, backend.runs):

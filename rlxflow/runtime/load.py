@@ -13,9 +13,11 @@ from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
 from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
 from rlxflow.ir.graph import Graph
+from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
 from rlxflow.runtime.model_files import model_files
+from rlxflow.runtime.progress import bar
 from rlxflow.weights.memory import check_memory
 
 if TYPE_CHECKING:
@@ -26,13 +28,14 @@ def load(
     path: str | os.PathLike[str],
     profile: str | CompileProfile | None = None,
     recipe: str | ModelRecipe | None = None,
+    progress: bool | None = None,
 ) -> Model:
     """A model from a Hugging Face directory, a GGUF file, or a hub id that is in the local cache.
 
     `profile` names a preset, a *.rlx.toml file or is an object (default: "exact"); `recipe` overrides the
-    `model_type` of the config. Headers of weights are checked against the model, and its size against the
-    free memory, before any data is read; then all of it is. Raises an `RlxError` that says what is wrong with
-    which file; there is no half-loaded model.
+    `model_type` of the config; `progress` shows a bar on stderr (None: on a terminal only). Headers of
+    weights are checked against the model, and its size against the free memory, before any data is read;
+    then all of it is. Raises an `RlxError` that says what is wrong with which file; there is no half-loaded model.
     """
     files = model_files(resolve(path))
     chosen = choose_recipe(files.config, files.where, recipe)
@@ -55,7 +58,9 @@ def load(
     name = Path(os.fsdecode(path)).name or chosen.model_type
     model = Model(name, built, config, files.tokenizer, files.embedding, files.chat_template, files)
     try:
-        _ = model.executable  # reads the weights; nothing before has
+        with bar(built.report.nbytes, "loading", progress, unit="B") as advance:
+            # compiles, and reads the weights; nothing before has
+            model.__dict__["executable"] = compile_graph(built, on_read=advance)
     except MemoryError as error:
         hint = "use a smaller or more strongly quantised model, or close other programs"
         raise WeightsError(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import goldens
 import numpy as np
@@ -231,3 +234,17 @@ def test_prompts_lower_case_and_length(tmp_path: Path) -> None:
     with pytest.raises(RlxError) as caught:
         model.embed("w1", prompt_name="qery")
     assert caught.value.code == "RLX-R023" and "'query'" in caught.value.hint
+
+
+def test_a_bar_counts_every_stored_byte(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    totals: list[int] = []
+
+    @contextmanager
+    def counting(total: int, what: str, show: bool | None = None, unit: str = "it") -> Iterator[Any]:
+        totals.append(total)
+        yield seen.append
+
+    monkeypatch.setattr("rlxflow.runtime.load.bar", counting)
+    model = rlxflow.load(folder)
+    assert totals == [model.report.nbytes] == [sum(seen)]
