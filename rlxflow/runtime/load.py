@@ -35,7 +35,8 @@ def load(
     `profile` names a preset, a *.rlx.toml file or is an object (default: "exact"); `recipe` overrides the
     `model_type` of the config; `progress` shows a bar on stderr (None: on a terminal only). Headers of
     weights are checked against the model, and its size against the free memory, before any data is read;
-    then all of it is. Raises an `RlxError` that says what is wrong with which file; there is no half-loaded model.
+    then all of it is. Raises an `RlxError` that says what is wrong with which file; there is no half-loaded
+    model.
     """
     files = model_files(resolve(path))
     chosen = choose_recipe(files.config, files.where, recipe)
