@@ -95,6 +95,7 @@ class CpuExecutable:
         state: CacheState | None = None,
         outputs: tuple[str, ...] | None = None,
     ) -> dict[str, Array]:
+        self._team.rouse()
         wanted = self.plan.outputs if outputs is None else outputs
         bits = self._bits(wanted)
         arrays, sizes = self._check_inputs(inputs)

@@ -44,9 +44,13 @@ class Team:
     def __init__(self, size: int) -> None:
         self.size = size
         self.lock = threading.Lock()
-        self._shared = aligned((Shared.SIZE,), "i8")
         self._threads: list[threading.Thread] = []
+        self._make_shared()
         _TEAMS.add(self)
+
+    def _make_shared(self) -> None:
+        self._shared = aligned((Shared.SIZE,), "i8")
+        self._place = address(self._shared)
 
     def run(self, function: int, job: int) -> None:
         """Call function(job, thread) on every thread; `function` and `job` are addresses."""
@@ -55,11 +59,16 @@ class Team:
             return
         if not self._threads:
             self._start()
-        _native().lead(address(self._shared), function, job, self.size - 1)
+        _native().lead(self._place, function, job, self.size - 1)
+
+    def rouse(self) -> None:
+        """Wake the threads, for a job that comes in less than a tenth of a millisecond."""
+        if self._threads:
+            _native().rouse(self._place)
 
     def _start(self) -> None:
         self._shared[:] = 0
-        work, place = _native().work, address(self._shared)
+        work, place = _native().work, self._place
         try:
             for i in range(1, self.size):
                 thread = threading.Thread(target=work, args=(place, i, 0), daemon=True, name=f"rlxflow-{i}")
@@ -74,7 +83,7 @@ class Team:
         """End the threads; the next job starts them again."""
         threads, self._threads = self._threads, []
         if threads:
-            _native().stop(address(self._shared))
+            _native().stop(self._place)
             for thread in threads:
                 thread.join()
 
@@ -82,7 +91,7 @@ class Team:
         """In a forked child, which has none of the threads and may have inherited a taken lock."""
         self.lock = threading.Lock()
         self._threads = []
-        self._shared = aligned((Shared.SIZE,), "i8")
+        self._make_shared()
 
 
 class _Native:
@@ -95,6 +104,7 @@ class _Native:
         pointer, word = ctypes.c_void_p, ctypes.c_int64
         self.work: Callable[..., None] = self._code.function("work", pointer, word, word)
         self.lead: Callable[..., None] = self._code.function("lead", pointer, pointer, pointer, word)
+        self.rouse: Callable[..., None] = self._code.function("rouse", pointer)
         self.stop: Callable[..., None] = self._code.function("stop", pointer)
 
 

@@ -24,14 +24,17 @@ class Shared(IntEnum):
     FUNCTION = 16
     JOB = 17
     STOP = 18
-    SIZE = 24
+    SLEEPERS = 24  # workers that sleep, or are about to
+    SIZE = 32
 
 
 def emit_team(target: Target) -> str:
-    """A module with `work(team, thread, epoch)`, `lead(team, function, job, workers)` and `stop(team)`."""
+    """A module with `work(team, thread, epoch)`, `lead(team, function, job, workers)`, `rouse(team)` and
+    `stop(team)`."""
     module = Module(target)
     module.function("work", [PTR, I64, I64], _work, export="work")
     module.function("lead", [PTR, PTR, PTR, I64], _lead, export="lead")
+    module.function("rouse", [PTR], _rouse, export="rouse")
     module.function("stop", [PTR], _stop, export="stop")
     return str(module.ir)
 
@@ -48,7 +51,7 @@ def _work(code: Code, team: Value, thread: Value, epoch: Value) -> None:
     code.position_at_end(head)
     seen = code.phi(I64)
     seen.add_incoming(epoch, before)
-    _sleep_while(code, _word(code, team, Shared.EPOCH), seen)
+    _sleep_while(code, team, seen)
     stop = code.load_atomic(_word(code, team, Shared.STOP), "acquire", 8, typ=I64)
     code.cbranch(code.icmp_unsigned("!=", stop, i64(0)), done, run)
     code.position_at_end(run)
@@ -94,15 +97,22 @@ def _stop(code: Code, team: Value) -> None:
 
 def _announce(code: Code, team: Value) -> None:
     """A new epoch; sleepers wake."""
-    epoch = _word(code, team, Shared.EPOCH)
-    code.atomic_rmw("add", epoch, i64(1), "acq_rel")
+    code.atomic_rmw("add", _word(code, team, Shared.EPOCH), i64(1), "seq_cst")
+    _rouse(code, team)
+
+
+def _rouse(code: Code, team: Value) -> None:
+    """Sleepers wake, and look for a job as if they had just done one."""
     number = _futex_number(code)
     if number:
-        _system_call(code, number, epoch, WAKE_PRIVATE, i64(1 << 30))
+        sleepers = code.load_atomic(_word(code, team, Shared.SLEEPERS), "seq_cst", 8, typ=I64)
+        with code.if_then(code.icmp_signed(">", sleepers, i64(0))):
+            _system_call(code, number, _word(code, team, Shared.EPOCH), WAKE_PRIVATE, i64(1 << 30))
 
 
-def _sleep_while(code: Code, place: Value, value: Value) -> None:
-    """Return when the word at `place` is no longer `value`; looks IDLE_SPINS times, then sleeps."""
+def _sleep_while(code: Code, team: Value, epoch: Value) -> None:
+    """Return when the epoch is no longer this one; looks IDLE_SPINS times, then sleeps until it is roused."""
+    place = _word(code, team, Shared.EPOCH)
     before = code.block
     head, again, done = (code.append_basic_block(n) for n in ("look", "rest", "awake"))
     code.branch(head)
@@ -110,21 +120,36 @@ def _sleep_while(code: Code, place: Value, value: Value) -> None:
     tries = code.phi(I64)
     tries.add_incoming(i64(0), before)
     now = code.load_atomic(place, "acquire", 8, typ=I64)
-    code.cbranch(code.icmp_unsigned("==", now, value), again, done)
+    code.cbranch(code.icmp_unsigned("==", now, epoch), again, done)
     code.position_at_end(again)
     patient = code.icmp_unsigned("<", tries, i64(IDLE_SPINS))
     with code.if_else(patient) as (then, otherwise):
         with then:
             relax(code)
+            more = code.add(tries, i64(1))
+            then_block = code.block
         with otherwise:
-            number = _futex_number(code)
-            if number:
-                _system_call(code, number, place, WAIT_PRIVATE, code.and_(value, i64(0xFFFFFFFF)))
-            else:
-                code.call(code.owner.intrinsic("usleep", I32, [I32]), [ir.Constant(I32, NAP)])
-    tries.add_incoming(code.add(tries, i64(1)), code.block)
+            _sleep(code, team, epoch)
+            otherwise_block = code.block
+    following = code.phi(I64)
+    following.add_incoming(more, then_block)
+    following.add_incoming(i64(0), otherwise_block)
+    tries.add_incoming(following, code.block)
     code.branch(head)
     code.position_at_end(done)
+
+
+def _sleep(code: Code, team: Value, epoch: Value) -> None:
+    """Sleep, unless the epoch is another one already; for a while where the system has no futex."""
+    number = _futex_number(code)
+    if not number:
+        code.call(code.owner.intrinsic("usleep", I32, [I32]), [ir.Constant(I32, NAP)])
+        return
+    sleepers = _word(code, team, Shared.SLEEPERS)
+    code.atomic_rmw("add", sleepers, i64(1), "seq_cst")
+    expected = code.and_(epoch, i64(0xFFFFFFFF))
+    _system_call(code, number, _word(code, team, Shared.EPOCH), WAIT_PRIVATE, expected)
+    code.atomic_rmw("sub", sleepers, i64(1), "seq_cst")
 
 
 def _futex_number(code: Code) -> int | None:
