@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import ClassVar
 
-from pydantic import model_validator
+from pydantic import Field
 
 from rlxflow import (
     BertEncoderLayerSpec,
     BertEncoderLayerStage,
     BertQkvStyle,
-    ConfigError,
-    LayerCount,
+    EncoderConfig,
     ModelFlow,
     Recipe,
-    RecipeConfig,
     Size,
-    activation,
     bert_places,
 )
 
-EPS = 1e-12  # a constant of the architecture
 
-
-class DistilBertConfig(RecipeConfig):
-    """HF `DistilBertConfig`; sinusoidal positions are stored like learned ones."""
+class DistilBertConfig(EncoderConfig):
+    """HF `DistilBertConfig`; eps is a constant, sinusoidal positions are stored like others."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         [
@@ -32,53 +28,45 @@ class DistilBertConfig(RecipeConfig):
             *("tie_weights_", "tie_word_embeddings"),
         ]
     )
+    renamed: ClassVar[Mapping[str, str]] = {
+        "dim": "hidden_size",
+        "hidden_dim": "intermediate_size",
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "activation": "hidden_act",
+    }
 
     vocab_size: Size
     max_position_embeddings: Size
-    n_layers: LayerCount
-    n_heads: Size
-    dim: Size
-    hidden_dim: Size
-    activation: str = "gelu"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.dim % self.n_heads:
-            raise ConfigError(
-                f"{self.n_heads} attention heads do not divide dim {self.dim}",
-                code="RLX-C010",
-                hint="correct the field, or download the file again",
-            )
-        activation(self.activation)
-        return self
+    layer_norm_eps: float = Field(default=1e-12, ge=1e-12, le=1e-12)
 
 
 def flow(config: DistilBertConfig) -> ModelFlow:
-    """input_ids, attention_mask [B, S] → last_hidden_state [B, S, dim]."""
+    """input_ids, attention_mask [B, S] → last_hidden_state [B, S, H]."""
 
     def layer(i: int) -> BertEncoderLayerStage:
         return BertEncoderLayerStage(
             BertEncoderLayerSpec.hf(
                 f"transformer.layer.{i}",
                 BertQkvStyle.DISTILBERT,
-                hidden_size=config.dim,
-                num_heads=config.n_heads,
-                intermediate_size=config.hidden_dim,
-                eps=EPS,
-                activation=activation(config.activation),
+                hidden_size=config.hidden_size,
+                num_heads=config.num_attention_heads,
+                intermediate_size=config.intermediate_size,
+                eps=config.layer_norm_eps,
+                activation=config.activation,
             )
         )
 
-    norm = "embeddings.LayerNorm"
+    hidden, norm = config.hidden_size, "embeddings.LayerNorm"
     positions = "embeddings.position_embeddings.weight"
     return (
         ModelFlow("distilbert")
         .input("input_ids", ("B", "S"), "i64")
         .input("attention_mask", ("B", "S"), "i64", default=1)
-        .embed("embeddings.word_embeddings.weight", config.vocab_size, config.dim)
-        .add_positions(positions, config.max_position_embeddings, config.dim)
-        .layer_norm(f"{norm}.weight", f"{norm}.bias", EPS, config.dim)
-        .repeat_layers(config.n_layers, layer)
+        .embed("embeddings.word_embeddings.weight", config.vocab_size, hidden)
+        .add_positions(positions, config.max_position_embeddings, hidden)
+        .layer_norm(f"{norm}.weight", f"{norm}.bias", config.layer_norm_eps, hidden)
+        .repeat_layers(config.num_hidden_layers, layer)
         .output("last_hidden_state")
     )
 
@@ -89,5 +77,5 @@ RECIPE = Recipe(
     flow,
     prefixes=("", "distilbert."),
     unused=("*vocab_*", "*classifier.*", "*qa_outputs.*", "*embeddings.position_ids"),
-    expected=lambda config: bert_places(config.n_layers, token_types=False),
+    expected=lambda config: bert_places(config.num_hidden_layers, token_types=False),
 )

@@ -93,6 +93,10 @@ from rlxflow.stages.gated_delta import GdnInputSlots as GdnInputSlots, GdnScanSt
 from rlxflow.stages.head import GatherLastTokenStage as GatherLastTokenStage, LmHeadStage as LmHeadStage
 from rlxflow.stages.linear import LinearStage as LinearStage
 from rlxflow.stages.llama import LlamaDecoderSpec as LlamaDecoderSpec, LlamaDecoderStage as LlamaDecoderStage
+from rlxflow.stages.nomic import (
+    NomicEncoderLayerSpec as NomicEncoderLayerSpec,
+    NomicEncoderLayerStage as NomicEncoderLayerStage,
+)
 from rlxflow.stages.norm import LayerNormStage as LayerNormStage, RmsNormStage as RmsNormStage
 from rlxflow.stages.output import OutputStage as OutputStage
 from rlxflow.stages.pool import (

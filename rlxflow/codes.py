@@ -132,6 +132,7 @@ CODES: dict[str, str] = {
     "RLX-F060": "a size that a stage needs as a number, and that only a call tells",
     "RLX-F061": "a hybrid layer pattern that breaks the rules",
     "RLX-F062": "a hybrid layer pattern with a symbol that has no function",
+    "RLX-F031": "rope tables that depend on the length of a sequence, without a decoder's inputs",
     # I: graphs
     "RLX-I001": "something that is not a size or a shape",
     "RLX-I002": "a named size that nothing tells",

@@ -36,12 +36,14 @@ Eps = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 class RecipeConfig(BaseModel):
     """Base of a recipe's config: declare the fields you handle, with Hugging Face's names and defaults.
 
-    `ignored` lists further fields that do not change the numbers. A field that is neither handled nor
-    ignored stops the load. Use `Literal` for a field of which only some values are supported.
+    `ignored` lists further fields that do not change the numbers, `renamed` other names of fields, as
+    {name in the config: field}. A field that is neither handled nor ignored stops the load. Use `Literal` for
+    a field of which only some values are supported.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=())
     ignored: ClassVar[frozenset[str]] = frozenset()
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     @property
     def max_tokens(self) -> int | None:
@@ -54,6 +56,7 @@ class RecipeConfig(BaseModel):
         """The checked config; raises `ConfigError` that lists every field at fault."""
         want_one_part(raw, where)
         _want_unquantised(raw, where)
+        raw = _under_field_names(raw, cls.renamed, where)
         skipped = IGNORED | cls.ignored
         known = {
             k: v for k, v in raw.items() if k in cls.model_fields or not (k in skipped or k.startswith("_"))
@@ -77,6 +80,16 @@ class RecipeConfig(BaseModel):
         except ConfigError as error:
             error.where = ": ".join(part for part in (where, error.where) if part)
             raise
+
+
+def _under_field_names(raw: Mapping[str, Any], renamed: Mapping[str, str], where: str) -> dict[str, Any]:
+    fields = {name: value for name, value in raw.items() if name not in renamed}
+    for name, field in renamed.items():
+        if name in raw and fields.setdefault(field, raw[name]) != raw[name]:
+            values = f"{printable(fields[field], 40)} and {printable(raw[name], 40)}"
+            message = f"{field}, by its other name {name}, has two values, {values}"
+            raise ConfigError(message, code="RLX-C009", where=where, hint="keep one of the two spellings")
+    return fields
 
 
 def want_one_part(raw: Mapping[str, Any], where: str) -> None:

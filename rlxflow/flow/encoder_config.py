@@ -22,7 +22,7 @@ class EncoderConfig(RecipeConfig):
     layer_norm_eps: Eps = 1e-12
 
     @property
-    def head_dim(self) -> int:
+    def head_size(self) -> int:
         return self.hidden_size // self.num_attention_heads
 
     @property

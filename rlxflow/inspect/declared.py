@@ -26,10 +26,6 @@ _EXAMPLE = {
     "max_position_embeddings": 128,
     "rms_norm_eps": 1e-6,
     "layer_norm_eps": 1e-12,
-    "dim": 64,  # DistilBERT's names
-    "hidden_dim": 128,
-    "n_layers": 2,
-    "n_heads": 4,
     "rope_theta": 10000.0,
     "tie_word_embeddings": True,
 }

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from encoder_cases import CASES
 from goldens import error
 from hf_cases import Case, Config
-from perturb import NEAR_ACT, NEAR_FIELD, OTHER_ACT
+from perturb import NEAR_ACT, NEAR_FIELD, OTHER_ACT, _rope, _with_layers, flipped, times
 from tiny_weights import tiny_weights
 
 Arrays = dict[str, np.ndarray]
@@ -54,6 +54,16 @@ MODELS: dict[str, tuple[Any, str, tuple[tuple[str, str, str], ...]]] = {
         transformers.DistilBertModel,
         "transformer.layer",
         (("attention.out_lin", "", "in"), ("ffn.lin2", "sa_layer_norm", "out")),
+    ),
+    "nomic_bert": (
+        transformers.NomicBertModel,
+        "layers",
+        (("self_attn.o_proj", "", "in"), ("mlp.down_proj", "post_attention_layernorm", "out")),
+    ),
+    "modernbert": (
+        transformers.ModernBertModel,
+        "layers",
+        (("attn.Wo", "", "in"), ("mlp.Wo", "mlp_norm", "in")),
     ),
 }
 
@@ -78,6 +88,10 @@ def build(config: Config) -> tuple[Any, dict[str, tuple[int, ...]]]:
 
 COUNTS_ITSELF = {"roberta", "xlm-roberta", "mpnet"}  # positions, from the padding token
 POOLED_BY_OPTION = {"roberta", "xlm-roberta", "mpnet"}
+
+
+FLAGS = {"modernbert": ("norm_bias", "attention_bias", "mlp_bias")}
+TIMES = {"modernbert": ("global_rope_theta", "local_rope_theta")}
 
 
 def batch(case: Case) -> Arrays:
@@ -150,7 +164,28 @@ def perturbations(config: Config) -> Iterator[tuple[str, Config]]:
         yield NEAR_FIELD, {**config, act: NEAR_ACT[config[act]]}
     for layers in ("num_hidden_layers", "n_layers"):
         if layers in config:
-            yield layers, {**config, layers: config[layers] - 1}
+            yield layers, {**_with_layers(config, config[layers] - 1), layers: config[layers] - 1}
+    yield from flipped(config, *FLAGS.get(config["model_type"], ()))
+    yield from times(config, *TIMES.get(config["model_type"], ()))
+    if config["model_type"] == "nomic_bert":
+        yield from _rope({"rope_theta": 1000.0, **config})
+    for kind, rope in (config.get("rope_parameters") or {}).items():
+        if isinstance(rope, dict):
+            changed = {kind: {**rope, "rope_theta": 2 * rope["rope_theta"]}}
+            yield f"{kind} theta", {**config, "rope_parameters": {**config["rope_parameters"], **changed}}
+    if config.get("layer_types"):
+        yield (
+            "layer_types",
+            {**config, "layer_types": [*config["layer_types"][::-1][1:], "sliding_attention"]},
+        )
+    if "local_attention" in config and config.get("global_attn_every_n_layers", 3) > 1:
+        yield "local_attention", {**config, "local_attention": config["local_attention"] + 2}
+    if "global_attn_every_n_layers" in config:
+        every = config["global_attn_every_n_layers"]
+        yield (
+            "global_attn_every_n_layers",
+            {**config, "global_attn_every_n_layers": 5 - every if every > 1 else 2},
+        )
     for heads, width in (("num_attention_heads", "hidden_size"), ("n_heads", "dim")):
         if heads in config and config["model_type"] != "mpnet":  # its table of biases has a column per head
             factor = next((f for f in (2, 3, 5, 11) if config[width] % (config[heads] * f) == 0), None)

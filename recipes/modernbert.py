@@ -1,0 +1,154 @@
+"""ModernBERT (arXiv 2412.13663; also GTE-ModernBERT, …). Oracle: HF `ModernBertModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rlxflow import (
+    ConfigError,
+    EncoderConfig,
+    EncoderLayerStage,
+    Eps,
+    GatedMlpStage,
+    ModelFlow,
+    Recipe,
+    RopeConfig,
+    RopeTablesStage,
+    SelfAttentionSpec,
+    SelfAttentionStage,
+    Size,
+    rope_config,
+)
+
+LayerType = Literal["full_attention", "sliding_attention"]
+FULL: LayerType = "full_attention"
+SLIDING: LayerType = "sliding_attention"
+
+
+class ModernBertConfig(EncoderConfig):
+    """HF `ModernBertConfig`: global attention in every third layer, local elsewhere, each with its rope."""
+
+    # the heads are not part of the encoder
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        [
+            *("tie_word_embeddings", "decoder_bias", "classifier_pooling", "classifier_bias"),
+            *("classifier_activation", "deterministic_flash_attn", "sparse_prediction", "embedding_dropout"),
+            *("sparse_pred_ignore_index", "mlp_dropout", "initializer_cutoff_factor", "reference_compile"),
+            *("repad_logits_with_grad", "position_embedding_type"),
+        ]
+    )
+    renamed: ClassVar[Mapping[str, str]] = {"norm_eps": "layer_norm_eps", "hidden_activation": "hidden_act"}
+
+    vocab_size: Size
+    max_position_embeddings: Size = 8192
+    layer_norm_eps: Eps = 1e-5
+    norm_bias: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    local_attention: Size = 128
+    global_attn_every_n_layers: Size = 3
+    layer_types: list[LayerType] | None = None
+    global_rope_theta: float = Field(default=160000.0, gt=0, allow_inf_nan=False)
+    local_rope_theta: float = Field(default=10000.0, gt=0, allow_inf_nan=False)
+    rope_parameters: dict[LayerType, dict[str, Any] | None] | None = None
+
+    def layer_type(self, layer: int) -> LayerType:
+        if self.layer_types is not None:
+            return self.layer_types[layer]
+        return SLIDING if layer % self.global_attn_every_n_layers else FULL
+
+    def rope(self, kind: LayerType) -> RopeConfig:
+        return rope_config(
+            head_dim=self.head_size,
+            rope_theta=None,
+            rope_scaling=None,
+            rope_parameters=(self.rope_parameters or {}).get(kind),
+            max_position_embeddings=self.max_position_embeddings,
+            default_theta=self.global_rope_theta if kind == FULL else self.local_rope_theta,
+        )
+
+    @model_validator(mode="after")
+    def _one_type_per_layer(self) -> Self:
+        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
+            message = f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers"
+            raise ConfigError(message, code="RLX-C010", hint="correct the field, or download the file again")
+        return self
+
+
+def flow(config: ModernBertConfig) -> ModelFlow:
+    """input_ids, attention_mask [B, S] → last_hidden_state [B, S, H]."""
+    hidden, eps = config.hidden_size, config.layer_norm_eps
+
+    def layer(i: int) -> EncoderLayerStage:
+        p, kind = f"layers.{i}", config.layer_type(i)
+        attention = SelfAttentionSpec(
+            f"{p}.attn",
+            hidden_size=hidden,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_attention_heads,
+            head_dim=config.head_size,
+            qkv_bias=config.attention_bias,
+            out_bias=config.attention_bias,
+            window=config.local_attention // 2 if kind == SLIDING else 0,
+            rope_table=kind,
+            mask_input="attention_mask",
+            projections=("Wqkv",),
+            out_projection="Wo",
+        )
+        mlp = GatedMlpStage(
+            gate_key=f"{p}.mlp.Wi.weight",
+            up_key=None,
+            down_key=f"{p}.mlp.Wo.weight",
+            intermediate_size=config.intermediate_size,
+            activation=config.activation,
+            bias=config.mlp_bias,
+            hidden_size=hidden,
+        )
+        norms = (f"{p}.attn_norm" if i else None, f"{p}.mlp_norm")
+        return EncoderLayerStage(
+            SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True, norm_bias=config.norm_bias
+        )
+
+    def norm(flow: ModelFlow, key: str) -> ModelFlow:
+        return flow.layer_norm(f"{key}.weight", f"{key}.bias" if config.norm_bias else None, eps, hidden)
+
+    flow = (
+        ModelFlow("modernbert")
+        .input("input_ids", ("B", "S"), "i64")
+        .input("attention_mask", ("B", "S"), "i64", default=1)
+        .embed("embeddings.tok_embeddings.weight", config.vocab_size, hidden)
+        .patch(lambda flow: norm(flow, "embeddings.norm"))
+    )
+    for kind in sorted({config.layer_type(i) for i in range(config.num_hidden_layers)}):
+        rope = config.rope(kind)
+        flow = flow.rope_tables(
+            RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling, kind, cached=False)
+        )
+    return norm(flow.repeat_layers(config.num_hidden_layers, layer), "final_norm").output("last_hidden_state")
+
+
+def expected(config: ModernBertConfig) -> dict[str, int]:
+    """How many places each fusion rule finds: only the last norm alone reads the sum before it."""
+    layers = config.num_hidden_layers
+    return {
+        "fuse-embedding-norm": 1,
+        "fuse-residual-ln": 1,
+        "fuse-attention-block": layers,
+        "fuse-shared-input-matmul": 2 * layers,
+        "fused-gate-up": layers,
+        "fuse-swiglu": 0 if config.mlp_bias else layers,
+        "fuse-matmul-bias-act": (4 * config.attention_bias + (3 if config.mlp_bias else 1)) * layers,
+    }
+
+
+RECIPE = Recipe(
+    "modernbert",
+    ModernBertConfig,
+    flow,
+    prefixes=("", "model."),
+    unused=("*head.*", "*decoder.*", "*classifier.*"),
+    expected=expected,
+)
