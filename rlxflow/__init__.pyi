@@ -18,6 +18,7 @@ from rlxflow.flow.config import (
 from rlxflow.flow.decode_bindings import DecodeBindings as DecodeBindings
 from rlxflow.flow.decoder_config import (
     DecoderConfig as DecoderConfig,
+    PatternedDecoderConfig as PatternedDecoderConfig,
     WindowedDecoderConfig as WindowedDecoderConfig,
 )
 from rlxflow.flow.decoder_flow import decoder_flow as decoder_flow, decoder_places as decoder_places
@@ -76,6 +77,7 @@ from rlxflow.stages.bert import (
     BertEncoderLayerStage as BertEncoderLayerStage,
     BertQkvStyle as BertQkvStyle,
 )
+from rlxflow.stages.cohere import CohereDecoderStage as CohereDecoderStage
 from rlxflow.stages.custom import CustomStage as CustomStage, PluginStage as PluginStage
 from rlxflow.stages.decoder import (
     DecoderLayerSpec as DecoderLayerSpec,
@@ -90,6 +92,11 @@ from rlxflow.stages.embed import (
 from rlxflow.stages.encoder import EncoderLayerStage as EncoderLayerStage
 from rlxflow.stages.ffn import GatedMlpStage as GatedMlpStage, MlpStage as MlpStage
 from rlxflow.stages.gated_delta import GdnInputSlots as GdnInputSlots, GdnScanStage as GdnScanStage
+from rlxflow.stages.gemma import (
+    Gemma2DecoderSpec as Gemma2DecoderSpec,
+    GemmaDecoderSpec as GemmaDecoderSpec,
+    GemmaDecoderStage as GemmaDecoderStage,
+)
 from rlxflow.stages.head import GatherLastTokenStage as GatherLastTokenStage, LmHeadStage as LmHeadStage
 from rlxflow.stages.linear import LinearStage as LinearStage
 from rlxflow.stages.llama import LlamaDecoderSpec as LlamaDecoderSpec, LlamaDecoderStage as LlamaDecoderStage

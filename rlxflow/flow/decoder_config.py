@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -93,6 +94,35 @@ def _misfit(message: str) -> ConfigError:
     return ConfigError(message, code="RLX-C010", hint="correct the field, or download the file again")
 
 
+class PatternedDecoderConfig(DecoderConfig):
+    """Adds a window on all layers but every n-th, or as `layer_types` says (Gemma 2 and 3, Cohere 2).
+
+    n is `sliding_window_pattern` where a recipe declares that field, or else `default_pattern`.
+    """
+
+    default_pattern: ClassVar[int]
+
+    sliding_window: Size = 4096
+    layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
+
+    def window(self, layer: int) -> int:
+        """The window of a layer, 0 for full attention."""
+        if self.layer_types is not None:
+            return self.sliding_window if self.layer_types[layer] == "sliding_attention" else 0
+        pattern = getattr(self, "sliding_window_pattern", None) or self.default_pattern
+        return self.sliding_window if (layer + 1) % pattern else 0
+
+    @model_validator(mode="after")
+    def _one_type_per_layer(self) -> Self:
+        _want_types(self.layer_types, self.num_hidden_layers)
+        return self
+
+
+def _want_types(types: Sequence[str] | None, layers: int) -> None:
+    if types is not None and len(types) != layers:
+        raise _misfit(f"layer_types has {len(types)} entries for {layers} layers")
+
+
 class WindowedDecoderConfig(DecoderConfig):
     """Adds Qwen's sliding window: layers from `max_window_layers` on, or as `layer_types` says."""
 
@@ -111,9 +141,9 @@ class WindowedDecoderConfig(DecoderConfig):
 
     @model_validator(mode="after")
     def _one_type_per_layer(self) -> Self:
-        types = self.layer_types
-        if types is not None and len(types) != self.num_hidden_layers:
-            raise _misfit(f"layer_types has {len(types)} entries for {self.num_hidden_layers} layers")
-        if "sliding_attention" in (types or ()) and not (self.use_sliding_window and self.sliding_window):
+        _want_types(self.layer_types, self.num_hidden_layers)
+        if "sliding_attention" in (self.layer_types or ()) and not (
+            self.use_sliding_window and self.sliding_window
+        ):
             raise _misfit("layer_types names sliding_attention, but no window is set")
         return self

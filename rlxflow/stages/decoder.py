@@ -11,7 +11,7 @@ sees follows from the lengths past_len and new_len.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from rlxflow.flow.emit import Emit
@@ -41,6 +41,7 @@ class DecoderLayerSpec:
     hidden_size / num_heads. `norms` names the RMSNorms before and after attention and before and after the
     feed-forward network, None where there is none: Llama has the first and third, Gemma 2 all, OLMo 2 the
     second and fourth. `norm_offset`: norms multiply by 1 + w. `residual_multiplier` scales what a block adds.
+    `joined`: q, k and v are the rows of one weight `qkv_proj`, gate and up those of `gate_up_proj` (Phi-3).
     `qk_norm`: RMSNorm of each head of q and k, or with `qk_norm_whole` of all heads together. `window`,
     `scale`, `softcap` and `rope_table` as in `SelfAttentionSpec`.
     """
@@ -55,6 +56,7 @@ class DecoderLayerSpec:
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
+    joined: bool = False
     qk_norm: bool = False
     qk_norm_whole: bool = False
     norms: Norms = PRE_NORMS
@@ -141,11 +143,15 @@ class DecoderLayerStage:
                 softcap=s.softcap,
                 interleaved_rope=s.interleaved_rope,
                 rope_table=s.rope_table,
+                projections=("qkv_proj",) if s.joined else ("q_proj", "k_proj", "v_proj"),
             )
         )
 
     def _mlp(self) -> GatedMlpStage:
         s = self.spec
-        return GatedMlpStage.hf(
+        mlp = GatedMlpStage.hf(
             f"{s.layer_prefix}.mlp", s.intermediate_size, s.activation, s.mlp_bias, s.hidden_size
         )
+        if not s.joined:
+            return mlp
+        return replace(mlp, gate_key=f"{s.layer_prefix}.mlp.gate_up_proj.weight", up_key=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from rlxflow.weights.gguf_config import check_causal, gguf_head_dim, gguf_sizes
 from rlxflow.weights.gguf_rope import rope_parameters
@@ -12,20 +12,47 @@ from rlxflow.weights.names import GgufName, Heads
 _HF, _GGUF = "model.layers.{i}", "blk.{i}"
 
 
-def gguf_decoder_names(*, permuted: bool = False, qk_norm: bool = False) -> tuple[GgufName, ...]:
-    """The rows of a pre-norm decoder with a gated FFN, with biases where the file has them.
+# HF's name of a norm in a layer → GGUF's, for each way to place norms.
+_PRE = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+_POST = {
+    "post_attention_layernorm": "post_attention_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+_SANDWICH = {"input_layernorm": "attn_norm", "pre_feedforward_layernorm": "ffn_norm", **_POST}
+_ONE = {"input_layernorm": "attn_norm"}
+NormPlaces: TypeAlias = Literal["before", "after", "both", "one"]
+_NORMS: dict[NormPlaces, dict[str, str]] = {
+    "before": _PRE,
+    "after": _POST,
+    "both": _SANDWICH,
+    "one": _ONE,
+}
+
+
+def gguf_decoder_names(
+    *,
+    permuted: bool = False,
+    qk_norm: bool = False,
+    norms: NormPlaces = "before",
+    norm_added: float = 0.0,
+) -> tuple[GgufName, ...]:
+    """The rows of a decoder with a gated FFN, with biases where the file has them.
 
     `permuted`: the converter interleaves the halves of each head of q and k (it does for Llama and for what
-    its converter class inherits from it). `qk_norm`: q and k have norms.
+    its converter class inherits from it). `qk_norm`: q and k have norms. `norms`: whether layers have norms
+    before their blocks, after them, both, or one for two parallel blocks. `norm_added`: what the converter
+    adds to the weights of norms.
     """
     q: Heads = "q" if permuted else ""
     kv: Heads = "kv" if permuted else ""
     rows = [
         GgufName("model.embed_tokens.weight", "token_embd.weight"),
-        GgufName("model.norm.weight", "output_norm.weight"),
+        GgufName("model.norm.weight", "output_norm.weight", added=norm_added),
         GgufName("lm_head.weight", "output.weight"),
-        GgufName(f"{_HF}.input_layernorm.weight", f"{_GGUF}.attn_norm.weight"),
-        GgufName(f"{_HF}.post_attention_layernorm.weight", f"{_GGUF}.ffn_norm.weight"),
+        *(
+            GgufName(f"{_HF}.{hf}.weight", f"{_GGUF}.{gguf}.weight", added=norm_added)
+            for hf, gguf in _NORMS[norms].items()
+        ),
     ]
     for part in ("weight", "bias"):
         rows += [
@@ -39,13 +66,16 @@ def gguf_decoder_names(*, permuted: bool = False, qk_norm: bool = False) -> tupl
         ]
     if qk_norm:
         rows += [
-            GgufName(f"{_HF}.self_attn.{x}_norm.weight", f"{_GGUF}.attn_{x}_norm.weight") for x in ("q", "k")
+            GgufName(f"{_HF}.self_attn.{x}_norm.weight", f"{_GGUF}.attn_{x}_norm.weight", added=norm_added)
+            for x in ("q", "k")
         ]
     return tuple(rows)
 
 
-def gguf_decoder_config(values: GgufValues) -> dict[str, Any]:
-    """Sizes, head counts, RMSNorm eps, rotary settings and the tied head of a decoder with SwiGLU.
+def gguf_decoder_config(
+    values: GgufValues, *, default_theta: float = 10000.0, eps: str = "layer_norm_rms_epsilon"
+) -> dict[str, Any]:
+    """Sizes, head counts, the norms' eps, rotary settings and the tied head of a decoder with SwiGLU.
 
     `tie_word_embeddings` is true where the file has no `output.weight`. A file with `rope_freqs.weight`
     (llama3 scaling, whose settings GGUF does not keep) gives a longrope with equal factors for all lengths,
@@ -59,11 +89,12 @@ def gguf_decoder_config(values: GgufValues) -> dict[str, Any]:
         values.fail("RLX-C043", message, CONVERT_AGAIN)
     head_dim = gguf_head_dim(values, config["hidden_size"], heads)
     check_causal(values, True)
+    max_positions = config["max_position_embeddings"]
     return config | {
         "num_key_value_heads": kv_heads,
         "head_dim": head_dim,
         "hidden_act": "silu",
-        "rms_norm_eps": values.number("attention.layer_norm_rms_epsilon"),
-        "rope_parameters": rope_parameters(values, head_dim, config["max_position_embeddings"]),
+        "rms_norm_eps": values.number(f"attention.{eps}"),
+        "rope_parameters": rope_parameters(values, head_dim, max_positions, default_theta),
         "tie_word_embeddings": not values.has_tensor("output.weight"),
     }

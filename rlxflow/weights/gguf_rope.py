@@ -12,7 +12,9 @@ from rlxflow.weights.gguf_values import CONVERT_AGAIN, GgufValues
 _LIMIT = "the scaling cannot be expressed in a config; use the model's safetensors files"
 
 
-def rope_parameters(values: GgufValues, head_dim: int, max_positions: int) -> dict[str, Any]:
+def rope_parameters(
+    values: GgufValues, head_dim: int, max_positions: int, default_theta: float = 10000.0
+) -> dict[str, Any]:
     """`rope_type`, `rope_theta` and what the type needs (transformers' modeling_rope_utils).
 
     GGUF knows none, linear, yarn and longrope; llama3 is stored as a tensor of frequency divisors. Raises
@@ -20,7 +22,7 @@ def rope_parameters(values: GgufValues, head_dim: int, max_positions: int) -> di
     """
     parameters: dict[str, Any] = {
         "rope_type": "default",
-        "rope_theta": values.number("rope.freq_base", 10000.0),
+        "rope_theta": values.number("rope.freq_base", default_theta),
     }
     rotary_dim = values.integer("rope.dimension_count", head_dim)
     if rotary_dim != head_dim:
@@ -30,8 +32,8 @@ def rope_parameters(values: GgufValues, head_dim: int, max_positions: int) -> di
         parameters |= {"rope_type": "linear", "factor": factor}
     elif kind == "yarn":
         parameters |= _yarn(values, factor)
-    elif kind == "longrope":
-        parameters |= _longrope(values, rotary_dim)
+    elif kind == "longrope" or values.has_tensor("rope_factors_long.weight"):  # Phi-3 names no type
+        parameters |= _longrope(values, rotary_dim, max_positions)
     if values.has_tensor("rope_freqs.weight"):
         if kind != "none":
             values.fail("RLX-C044", f"rope_freqs.weight together with {kind} scaling", _LIMIT)
@@ -76,13 +78,15 @@ def _yarn(values: GgufValues, factor: float) -> dict[str, Any]:
     return parameters
 
 
-def _longrope(values: GgufValues, rotary_dim: int) -> dict[str, Any]:
+def _longrope(values: GgufValues, rotary_dim: int, max_positions: int) -> dict[str, Any]:
     return {
         "rope_type": "longrope",
         "long_factor": _factors(values, "rope_factors_long.weight", rotary_dim),
         "short_factor": _factors(values, "rope_factors_short.weight", rotary_dim),
-        "original_max_position_embeddings": values.integer("rope.scaling.original_context_length"),
-        "attention_factor": values.number("rope.scaling.attn_factor"),
+        "original_max_position_embeddings": values.integer(
+            "rope.scaling.original_context_length", max_positions
+        ),
+        "attention_factor": values.number("rope.scaling.attn_factor", 1.0),
     }
 
 

@@ -28,10 +28,10 @@ def perturbations(config: Config) -> Iterator[tuple[str, Config]]:
     for field in ("rms_norm_eps", "layer_norm_eps"):
         if config.get(field, 0.0) > 1e-4:
             yield field, {**config, field: 1e-6}
-    act = "hidden_act" if "hidden_act" in config else "hidden_activation"
+    act = "hidden_activation" if config.get("hidden_activation") else "hidden_act"
     if act in config:
         yield act, {**config, act: OTHER_ACT[config[act]]}
-        if config[act] in NEAR_ACT:
+        if config[act] in NEAR_ACT and config["model_type"] != "gemma":  # which takes both for the tanh form
             yield NEAR_FIELD, {**config, act: NEAR_ACT[config[act]]}
     yield "num_hidden_layers", _with_layers(config, config["num_hidden_layers"] - 1)
     yield from flipped(config, *FLAGS.get(config["model_type"], ()))
@@ -41,9 +41,9 @@ def perturbations(config: Config) -> Iterator[tuple[str, Config]]:
         yield from _rope(config)
 
 
-def flipped(config: Config, *flags: str) -> Iterator[tuple[str, Config]]:
-    """Each of these flags the other way."""
-    return ((flag, {**config, flag: not config.get(flag, False)}) for flag in flags)
+def flipped(config: Config, *flags: str, usual: bool = False) -> Iterator[tuple[str, Config]]:
+    """Each of these flags the other way; `usual` is what an absent one means."""
+    return ((flag, {**config, flag: not config.get(flag, usual)}) for flag in flags)
 
 
 def times(config: Config, *fields: str, factor: float = 1.3) -> Iterator[tuple[str, Config]]:
@@ -87,7 +87,8 @@ def _windows(config: Config) -> Iterator[tuple[str, Config]]:
         yield "layer_types", {**config, "layer_types": [other[kind] for kind in config["layer_types"]]}
     else:
         yield "use_sliding_window", {**config, "use_sliding_window": False}
-        yield "max_window_layers", {**config, "max_window_layers": config["max_window_layers"] + 1}
+        if "max_window_layers" in config:
+            yield "max_window_layers", {**config, "max_window_layers": config["max_window_layers"] + 1}
 
 
 def _rope(config: Config) -> Iterator[tuple[str, Config]]:

@@ -31,6 +31,10 @@ NOT_MAPPED = {
 }
 
 
+def listed_names(architecture: str) -> set[str]:
+    return {TENSOR_NAMES[t].replace("blk.{bid}.", "") for t in MODEL_TENSORS[ENUM[architecture]]}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_rows_agree_with_gguf_py(architecture):
     table = gguf.get_tensor_name_map(ENUM[architecture], 12)
@@ -39,7 +43,8 @@ def test_rows_agree_with_gguf_py(architecture):
     for row in rows:
         for layer in ("0", "11"):
             hf, gguf_name = row.hf.replace("{i}", layer), row.gguf.replace("{i}", layer)
-            assert table.get_name(hf, try_suffixes=(".weight", ".bias")) == gguf_name
+            if hf != "lm_head.weight" or "output" in listed_names(architecture):
+                assert table.get_name(hf, try_suffixes=(".weight", ".bias")) == gguf_name
             found = hf_row(GGUF_NAMES[architecture], gguf_name)
             assert (found.hf, found.gguf, found.heads) == (hf, gguf_name, row.heads)
 
@@ -47,7 +52,7 @@ def test_rows_agree_with_gguf_py(architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_tensor_of_the_architecture_is_forgotten(architecture):
     known = {row.gguf.rpartition(".")[0].replace("blk.{i}.", "") for row in GGUF_NAMES[architecture]}
-    listed = {TENSOR_NAMES[t].replace("blk.{bid}.", "") for t in MODEL_TENSORS[ENUM[architecture]]}
+    listed = listed_names(architecture)
     assert listed - known == NOT_MAPPED.get(architecture, set())
     # gguf-py's qwen tables leave biases to the suffix; every name of ours is one it lists, but for the head
     # of families whose heads are tied in every published model.

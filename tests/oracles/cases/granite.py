@@ -16,7 +16,7 @@ MULTIPLIERS = {
 
 def granite(**fields: Any) -> Config:
     base = {"model_type": "granite", "architectures": ["GraniteForCausalLM"], "rope_theta": 1000.0}
-    return llama(**{**base, "num_key_value_heads": 2, **MULTIPLIERS, **fields})
+    return llama(**{**base, "vocab_size": 53, "num_key_value_heads": 2, **MULTIPLIERS, **fields})
 
 
 def misread(config: Config) -> Iterator[tuple[str, Config]]:

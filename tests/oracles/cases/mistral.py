@@ -9,7 +9,7 @@ from perturb import flipped
 
 def mistral(**fields: Any) -> Config:
     base = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "rope_theta": 1000.0}
-    return llama(**{**base, "num_key_value_heads": 2, "sliding_window": None, **fields})
+    return llama(**{**base, "vocab_size": 53, "num_key_value_heads": 2, "sliding_window": None, **fields})
 
 
 def misread(config: Config) -> Iterator[tuple[str, Config]]:
