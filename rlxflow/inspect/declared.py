@@ -23,6 +23,7 @@ _EXAMPLE = {
     "intermediate_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
+    "num_key_value_heads": 2,
     "max_position_embeddings": 128,
     "rms_norm_eps": 1e-6,
     "layer_norm_eps": 1e-12,
