@@ -28,7 +28,7 @@ HALF = "bf16"  # half precision where it is safe: a weight of any size keeps its
 
 
 class Form(Protocol):
-    """A form; its module in `forms/` binds it to `FORM`.
+    """A form; its module in `forms/` lists it in `FORMS`.
 
     - `name`: what plans call it;
     - `weights`: names of the stored dtypes that it is for;
@@ -62,8 +62,8 @@ class Form(Protocol):
 @cache
 def _forms() -> dict[str, Form]:
     names = sorted(m.name for m in pkgutil.iter_modules(forms.__path__))
-    found: list[Form] = [import_module(f"{forms.__name__}.{n}").FORM for n in names]
-    return {f.name: f for f in found}
+    found: list[tuple[Form, ...]] = [import_module(f"{forms.__name__}.{n}").FORMS for n in names]
+    return {f.name: f for group in found for f in group}
 
 
 def find_form(name: str) -> Form:

@@ -13,4 +13,4 @@ def widen(code: Code, words: Value) -> tuple[Value, Value]:
     return code.bitcast(low, code.vector), code.bitcast(high, code.vector)
 
 
-FORM = HalfForm("bf16", widen)
+FORMS = (HalfForm("bf16", widen),)

@@ -36,4 +36,4 @@ def _shifted(code: Code, words: Value) -> Value:
     return code.bitcast(code.or_(code.select(is_special, special, scaled), sign), code.vector)
 
 
-FORM = HalfForm("f16", widen)
+FORMS = (HalfForm("f16", widen),)

@@ -66,4 +66,4 @@ class F32Form:
         return module.function(("tile", self.name, height), [PTR, PTR, PTR, PTR, I64, I64, I64], body)
 
 
-FORM = F32Form()
+FORMS = (F32Form(),)

@@ -106,4 +106,4 @@ def _block(w: Array) -> tuple[Array, Array, Array]:
     return words_of(scale), words_of(offset), words_of(p.astype(np.int8))
 
 
-FORM = Int8Form()
+FORMS = (Int8Form(),)

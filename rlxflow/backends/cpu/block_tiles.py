@@ -1,0 +1,198 @@
+"""The micro-kernels of block formats: one that reads x as int8, one that reads x as f32.
+
+Both unpack a vector of weights once for all rows of a tile. Whatever the height of its tile, a row is summed
+over k in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
+from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.kernels.dot import dot4, splat_word
+from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.target import Target
+from rlxflow.dtypes import Array
+
+BLOCK_X = Quantised(block=32, group=16)  # what all formats read: products of one x share it
+X_WORDS = BLOCK_X.block_words(32)
+# rows of the largest tile, reading int8 and f32: every row holds four vectors, or two
+INT8_ROWS = {"avx512": 6, "avx2": 2, "vector128": 2}
+F32_ROWS = {"avx512": 8, "avx2": 3, "vector128": 3}
+Step = Callable[[Value, tuple[Value, ...]], Iterable[Value]]
+TILE_ARGUMENTS = [PTR, PTR, PTR, PTR, I64, I64, I64]
+
+
+@dataclass(frozen=True)
+class BlockForm:
+    """See `Form`. `x` is BLOCK_X, or None."""
+
+    blocks: Blocks
+    x: Quantised | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.blocks.dtype.name}.{'f32' if self.x is None else 'int8'}"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return (self.blocks.dtype.name,)
+
+    def words(self, depth: int) -> int:
+        return self.blocks.words(depth)
+
+    def encode(self, rows: Array) -> Array:
+        return self.blocks.encode(rows)
+
+    def tile_rows(self, target: Target) -> int:
+        return (F32_ROWS if self.x is None else INT8_ROWS)[target.name]
+
+    def tile(self, module: Module, height: int) -> Value:
+        body = _f32_tile if self.x is None else _int8_tile
+
+        def emit(code: Code, *arguments: Value) -> None:
+            body(code, self.blocks, height, *arguments)
+
+        return module.function(("tile", self.name, height), TILE_ARGUMENTS, emit)
+
+
+def forms_of(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
+    """The forms of a format: x as int8, and x as f32."""
+    return BlockForm(blocks, BLOCK_X), BlockForm(blocks, None)
+
+
+def _units(
+    code: Code, blocks: Blocks, packed: Value, ahead: Value, depth: Value, number: Value
+) -> list[Unit]:
+    """A unit of weights in both vectors of a panel; memory ahead is prefetched."""
+    panel = code.owner.target.panel
+    count = code.sdiv(depth, i64(blocks.dtype.block_size))
+    numbers = code.mul(count, i64(blocks.block_words * panel))
+    per_unit = blocks.block_words * panel * blocks.unit // blocks.dtype.block_size
+    start = code.mul(number, i64(per_unit))
+    for line in range(0, per_unit, 16):
+        code.prefetch(ahead, code.add(start, i64(line)))
+    return [
+        Unit(code, blocks, code.at(packed, c * code.lanes),
+             code.at(packed, code.add(numbers, i64(c * code.lanes))), number)
+        for c in (0, 1)
+    ]  # fmt: skip
+
+
+def _both(blocks: Blocks, units: Sequence[Unit]) -> list[tuple[Run, Run]]:
+    first, second = (blocks.runs(u) for u in units)
+    return list(zip(first, second, strict=True))
+
+
+def _int8_tile(
+    code: Code,
+    blocks: Blocks,
+    height: int,
+    x: Value,
+    packed: Value,
+    ahead: Value,
+    out: Value,
+    depth: Value,
+    x_stride: Value,
+    out_stride: Value,
+) -> None:
+    """Σ over runs of s·(scale·Σ q·(code - zero) - low·Σ q); the inner sums in i32."""
+    rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+
+    def step(number: Value, sums: tuple[Value, ...]) -> list[Value]:
+        new = list(sums)
+        first = code.mul(number, i64(blocks.unit // 32 * X_WORDS))
+        records = [code.at(row, first) for row in rows]
+        for pair in _both(blocks, _units(code, blocks, packed, ahead, depth, number)):
+            block, within = divmod(pair[0].start, 32)
+            xs = [_X(code, code.at(r, block * X_WORDS), within, pair[0].size) for r in records]
+            dots = [[code.splat(code.mul(x.sum, I32(-pair[0].zero)))] * 2 for x in xs]
+            for g in range(pair[0].size // 4):
+                words = [run.codes(g) for run in pair]
+                for r in range(height):
+                    four = xs[r].four(g)
+                    dots[r] = [dot4(code, dots[r][c], words[c], four) for c in (0, 1)]
+            for r in range(height):
+                for c, run in enumerate(pair):
+                    scaled = code.fmul(code.sitofp(dots[r][c], code.vector), run.scale)
+                    total = code.fma_(scaled, code.splat(xs[r].scale), new[2 * r + c])
+                    if run.low is not None:
+                        total = code.fma_(run.low, code.splat(xs[r].minus_scaled_sum), total)
+                    new[2 * r + c] = total
+        return new
+
+    _run(code, blocks, height, out, depth, out_stride, step)
+
+
+class _X:
+    """A run of a row of x: see `Quantised`."""
+
+    def __init__(self, code: Code, block: Value, within: int, size: int) -> None:
+        self._code, self._block = code, block
+        self._first = BLOCK_X.values_at(32) + within // 4
+        self.scale = code.get(block)
+        groups = range(within // 16, (within + size) // 16)
+        sums = [code.get(block, BLOCK_X.sums_at + g, I32) for g in groups]
+        self.sum = sums[0] if len(sums) == 1 else code.add(*sums)
+
+    def four(self, group: int) -> Value:
+        """Four of its q in every lane."""
+        return splat_word(self._code, self._block, i64(self._first + group))
+
+    @property
+    def minus_scaled_sum(self) -> Value:
+        code = self._code
+        return code.fneg(code.fmul(self.scale, code.sitofp(self.sum, self.scale.type)))
+
+
+def _f32_tile(
+    code: Code,
+    blocks: Blocks,
+    height: int,
+    x: Value,
+    packed: Value,
+    ahead: Value,
+    out: Value,
+    depth: Value,
+    x_stride: Value,
+    out_stride: Value,
+) -> None:
+    """Σ x·w, with the very w that `dequantize` gives."""
+    rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+
+    def step(number: Value, sums: tuple[Value, ...]) -> list[Value]:
+        new = list(sums)
+        first = code.mul(number, i64(blocks.unit))
+        for pair in _both(blocks, _units(code, blocks, packed, ahead, depth, number)):
+            for g in range(pair[0].size // 4):
+                words = [run.codes(g) for run in pair]
+                for i in range(4):
+                    k = code.add(first, i64(pair[0].start + 4 * g + i))
+                    values = [_value(code, run, words[c], i) for c, run in enumerate(pair)]
+                    for r in range(height):
+                        factor = code.splat(code.get(rows[r], k))
+                        for c in (0, 1):
+                            new[2 * r + c] = code.fma_(factor, values[c], new[2 * r + c])
+        return new
+
+    _run(code, blocks, height, out, depth, out_stride, step)
+
+
+def _value(code: Code, run: Run, word: Value, index: int) -> Value:
+    """The f32 weights whose codes are byte `index` of the word."""
+    number = code.and_(code.lshr(word, code.fill_int(8 * index)), code.fill_int(255))
+    value = code.fmul(code.sitofp(code.sub(number, code.fill_int(run.zero)), code.vector), run.scale)
+    return value if run.low is None else code.fsub(value, run.low)
+
+
+def _run(
+    code: Code, blocks: Blocks, height: int, out: Value, depth: Value, out_stride: Value, step: Step
+) -> None:
+    """All units of a row; the sums are written."""
+    sums = code.loop(0, code.sdiv(depth, i64(blocks.unit)), 1, step, [code.zero] * (2 * height))
+    for r in range(height):
+        line = code.at(out, code.mul(i64(r), out_stride))
+        for c in (0, 1):
+            code.put_vector(sums[2 * r + c], line, c * code.lanes)

@@ -1,0 +1,20 @@
+"""q8_0: 32 elements, d·code, signed. Words: the codes, kept with an offset of 128."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlxflow.backends.cpu.block_tiles import forms_of
+from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
+from rlxflow.dtypes import Array, q8_0
+
+
+def _runs(unit: Unit) -> list[Run]:
+    return [Run(0, 32, unit.word, unit.number(0), zero=128)]
+
+
+def _arrange(words: Array) -> None:
+    words ^= np.uint32(0x80808080)
+
+
+FORMS = forms_of(Blocks(q8_0, unit=32, halves=1, runs=_runs, arrange=_arrange))
