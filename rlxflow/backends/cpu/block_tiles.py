@@ -6,11 +6,11 @@ over k in one order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
-from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.kernels.dot import dot4, splat_word
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
@@ -18,9 +18,9 @@ from rlxflow.dtypes import Array
 
 BLOCK_X = Quantised(block=32, group=16)  # what all formats read: products of one x share it
 X_WORDS = BLOCK_X.block_words(32)
-# rows of the largest tile, reading int8 and f32: every row holds four vectors, or two
-INT8_ROWS = {"avx512": 6, "avx2": 2, "vector128": 2}
-F32_ROWS = {"avx512": 8, "avx2": 3, "vector128": 3}
+# heights of tiles that are emitted, reading int8 and f32; a row of a tile holds four vectors, or two
+INT8_HEIGHTS = {"avx512": (1, 2, 3, 6), "avx2": (1, 2), "vector128": (1, 2)}
+F32_HEIGHTS = {"avx512": (1, 2, 4, 12), "avx2": (1, 2, 4), "vector128": (1, 2, 4)}
 Step = Callable[[Value, tuple[Value, ...]], Iterable[Value]]
 TILE_ARGUMENTS = [PTR, PTR, PTR, PTR, I64, I64, I64]
 
@@ -47,15 +47,29 @@ class BlockForm:
         return self.blocks.encode(rows)
 
     def tile_rows(self, target: Target) -> int:
-        return (F32_ROWS if self.x is None else INT8_ROWS)[target.name]
+        return self._heights(target)[-1]
+
+    def _heights(self, target: Target) -> tuple[int, ...]:
+        return (F32_HEIGHTS if self.x is None else INT8_HEIGHTS)[target.name]
 
     def tile(self, module: Module, height: int) -> Value:
-        body = _f32_tile if self.x is None else _int8_tile
+        largest = max(h for h in self._heights(module.target) if h <= height)
 
         def emit(code: Code, *arguments: Value) -> None:
-            body(code, self.blocks, height, *arguments)
+            if largest == height:
+                (_f32_tile if self.x is None else _int8_tile)(code, self.blocks, height, *arguments)
+            else:
+                self._in_two(code, largest, height - largest, *arguments)
 
         return module.function(("tile", self.name, height), TILE_ARGUMENTS, emit)
+
+    def _in_two(self, code: Code, first: int, second: int, x: Value, packed: Value, ahead: Value, out: Value,
+                depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
+        """A tile of a height that is rare, as two of others: there is that much less to compile."""
+        below = code.at(x, code.mul(i64(first), x_stride)), code.at(out, code.mul(i64(first), out_stride))
+        sizes = (depth, x_stride, out_stride)
+        code.call(self.tile(code.owner, first), [x, packed, ahead, out, *sizes])
+        code.call(self.tile(code.owner, second), [below[0], packed, ahead, below[1], *sizes])
 
 
 def forms_of(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
@@ -63,41 +77,14 @@ def forms_of(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
     return BlockForm(blocks, BLOCK_X), BlockForm(blocks, None)
 
 
-def _units(
-    code: Code, blocks: Blocks, packed: Value, ahead: Value, depth: Value, number: Value
-) -> list[Unit]:
-    """A unit of weights in both vectors of a panel; memory ahead is prefetched."""
-    panel = code.owner.target.panel
-    count = code.sdiv(depth, i64(blocks.dtype.block_size))
-    numbers = code.mul(count, i64(blocks.block_words * panel))
-    per_unit = blocks.block_words * panel * blocks.unit // blocks.dtype.block_size
-    start = code.mul(number, i64(per_unit))
-    for line in range(0, per_unit, 16):
-        code.prefetch(ahead, code.add(start, i64(line)))
-    return [
-        Unit(code, blocks, code.at(packed, c * code.lanes),
-             code.at(packed, code.add(numbers, i64(c * code.lanes))), number)
-        for c in (0, 1)
-    ]  # fmt: skip
-
-
-def _both(blocks: Blocks, units: Sequence[Unit]) -> list[tuple[Run, Run]]:
-    first, second = (blocks.runs(u) for u in units)
+def _both(code: Code, blocks: Blocks, packed: Value, number: Value) -> list[tuple[Run, Run]]:
+    """The runs of a unit in both vectors of a panel."""
+    first, second = (blocks.runs(Unit(code, blocks, code.at(packed, c * code.lanes), number)) for c in (0, 1))
     return list(zip(first, second, strict=True))
 
 
-def _int8_tile(
-    code: Code,
-    blocks: Blocks,
-    height: int,
-    x: Value,
-    packed: Value,
-    ahead: Value,
-    out: Value,
-    depth: Value,
-    x_stride: Value,
-    out_stride: Value,
-) -> None:
+def _int8_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, ahead: Value, out: Value,
+               depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
     """Σ over runs of s·(scale·Σ q·(code - zero) - low·Σ q); the inner sums in i32."""
     rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
 
@@ -105,7 +92,7 @@ def _int8_tile(
         new = list(sums)
         first = code.mul(number, i64(blocks.unit // 32 * X_WORDS))
         records = [code.at(row, first) for row in rows]
-        for pair in _both(blocks, _units(code, blocks, packed, ahead, depth, number)):
+        for pair in _both(code, blocks, packed, number):
             block, within = divmod(pair[0].start, 32)
             xs = [_X(code, code.at(r, block * X_WORDS), within, pair[0].size) for r in records]
             dots = [[code.splat(code.mul(x.sum, I32(-pair[0].zero)))] * 2 for x in xs]
@@ -147,37 +134,49 @@ class _X:
         return code.fneg(code.fmul(self.scale, code.sitofp(self.sum, self.scale.type)))
 
 
-def _f32_tile(
-    code: Code,
-    blocks: Blocks,
-    height: int,
-    x: Value,
-    packed: Value,
-    ahead: Value,
-    out: Value,
-    depth: Value,
-    x_stride: Value,
-    out_stride: Value,
-) -> None:
-    """Σ x·w, with the very w that `dequantize` gives."""
+def _f32_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, ahead: Value, out: Value,
+              depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
+    """Σ x·w, with the very w that `dequantize` gives; a unit at a time is unpacked to the stack."""
     rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+    panel = code.owner.target.panel
+    room = code.alloca(F32, i64(blocks.unit * panel))
+    room.align = 64
 
-    def step(number: Value, sums: tuple[Value, ...]) -> list[Value]:
-        new = list(sums)
+    def step(number: Value, sums: tuple[Value, ...]) -> Iterable[Value]:
+        code.call(_unpack(code.owner, blocks), [packed, number, room])
         first = code.mul(number, i64(blocks.unit))
-        for pair in _both(blocks, _units(code, blocks, packed, ahead, depth, number)):
-            for g in range(pair[0].size // 4):
-                words = [run.codes(g) for run in pair]
-                for i in range(4):
-                    k = code.add(first, i64(pair[0].start + 4 * g + i))
-                    values = [_value(code, run, words[c], i) for c, run in enumerate(pair)]
-                    for r in range(height):
-                        factor = code.splat(code.get(rows[r], k))
-                        for c in (0, 1):
-                            new[2 * r + c] = code.fma_(factor, values[c], new[2 * r + c])
-        return new
+        places = [code.at(row, first) for row in rows]
+
+        def element(k: Value, kept: tuple[Value, ...]) -> list[Value]:
+            line = code.mul(k, i64(panel))
+            values = [_own(code, room, code.add(line, i64(c * code.lanes))) for c in (0, 1)]
+            factors = [code.splat(code.get(place, k)) for place in places]
+            return [code.fma_(factors[i // 2], values[i % 2], total) for i, total in enumerate(kept)]
+
+        return code.loop(0, blocks.unit, 1, element, sums)
 
     _run(code, blocks, height, out, depth, out_stride, step)
+
+
+def _own(code: Code, room: Value, index: Value) -> Value:
+    """A vector of this function's stack, which is no buffer that checked mode knows."""
+    return code.load(code.at(room, index), typ=code.vector, align=4 * code.lanes)
+
+
+def _unpack(module: Module, blocks: Blocks) -> Value:
+    """The function (panel, number of a unit, room) that writes the weights of a unit, f32 [unit, panel]."""
+    panel, lanes = module.target.panel, module.target.lanes
+
+    def body(code: Code, packed: Value, number: Value, room: Value) -> None:
+        for pair in _both(code, blocks, packed, number):
+            for g in range(pair[0].size // 4):
+                for c, run in enumerate(pair):
+                    word = run.codes(g)
+                    for i in range(4):
+                        place = code.at(room, (pair[0].start + 4 * g + i) * panel + c * lanes)
+                        code.store(_value(code, run, word, i), place, align=4 * lanes)
+
+    return module.function(("unpack", blocks.dtype.name), [PTR, I64, PTR], body)
 
 
 def _value(code: Code, run: Run, word: Value, index: int) -> Value:

@@ -1,9 +1,10 @@
 """GGUF block formats as forms: what a row of words holds, and what a format must tell of its blocks.
 
-Weights stay as packed as the file has them. A row is the 4-byte words of all its blocks, one block after the
-other, and behind them all its float16 numbers (scales, and minima where there are any), two to a word. The
-bits of four neighbouring elements lie in four neighbouring bytes in every GGUF format, so vectors of words,
-a lane per row of the weights, are unpacked by shifts and masks alone.
+Weights stay as packed as the file has them. A row is groups of one or two blocks, one after the other: a
+word with their two float16 numbers (a scale each, or scale and minimum), and the other 4-byte words of the
+blocks. The bits of four neighbouring elements lie in four neighbouring bytes in every GGUF format, so vectors
+of words, a lane per row of the weights, are unpacked by shifts and masks alone. A kernel reads one stream of
+memory, in order: that the processor fetches ahead by itself, at the full rate.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Blocks:
     - `unit`: elements that the kernels unpack in one go: a block, or half of one;
     - `halves`: float16 numbers of a block, at its start, or at its end (`halves_last`);
     - `runs`: the runs of a unit, in the order of their elements;
-    - `arrange`: in place, other bits for the words [n, words of a block] where they unpack faster.
+    - `arrange`: the words [n, words of a block] in another order, or with other bits, where that is faster.
     """
 
     dtype: DType
@@ -52,17 +53,22 @@ class Blocks:
     halves: int
     runs: Callable[[Unit], list[Run]]
     halves_last: bool = False
-    arrange: Callable[[Array], None] | None = None
+    arrange: Callable[[Array], Array] | None = None
 
     @property
     def block_words(self) -> int:
         """4-byte words of a block, beside its float16 numbers."""
         return (self.dtype.block_bytes - 2 * self.halves) // 4
 
+    @property
+    def group(self) -> int:
+        """Blocks that share a word of float16 numbers."""
+        return 2 // self.halves
+
     def words(self, depth: int) -> int:
-        """Words of a row: those of the blocks, and the float16 numbers, two to a word."""
+        """Words of a row: those of its blocks, and one for the numbers of a group."""
         blocks = depth // self.dtype.block_size
-        return blocks * self.block_words + -(-blocks * self.halves // 2)
+        return blocks * self.block_words + -(-blocks // self.group)
 
     def encode(self, rows: Array) -> Array:
         """Rows of packed bytes [n, row bytes] as words [n, words]."""
@@ -71,32 +77,44 @@ class Blocks:
         start, at = (0, size - numbers) if self.halves_last else (numbers, 0)
         codes = blocks[:, :, start : start + size - numbers].copy().view(np.uint32)
         if self.arrange is not None:
-            self.arrange(codes.reshape(-1, self.block_words))
-        halves = np.ascontiguousarray(blocks[:, :, at : at + numbers]).view(np.uint16).reshape(len(rows), -1)
-        if halves.shape[1] % 2:
-            halves = np.pad(halves, ((0, 0), (0, 1)))
-        return np.concatenate([codes.reshape(len(rows), -1), halves.view(np.uint32)], axis=1)
+            codes = self.arrange(codes.reshape(-1, self.block_words)).reshape(codes.shape)
+        halves = blocks[:, :, at : at + numbers].copy().view(np.uint16)
+        count, width = blocks.shape[1], self.block_words
+        found = np.zeros((len(rows), -(-count // self.group), 1 + self.group * width), np.uint32)
+        short = found.view(np.uint16)
+        for i in range(self.group):
+            own = slice(1 + i * width, 1 + (i + 1) * width)
+            found[:, : len(range(i, count, self.group)), own] = codes[:, i :: self.group]
+            own = slice(i * self.halves, (i + 1) * self.halves)
+            short[:, : len(range(i, count, self.group)), own] = halves[:, i :: self.group]
+        words = self.words(count * self.dtype.block_size)
+        return np.ascontiguousarray(found.reshape(len(rows), -1)[:, :words])
 
 
 class Unit:
     """A unit of weights in one vector of a panel: its words and numbers, loaded where they are asked for."""
 
-    def __init__(self, code: Code, blocks: Blocks, panel: Value, numbers: Value, number: Value) -> None:
-        """`panel` and `numbers` are this vector's words and float16 numbers, `number` is the unit's."""
+    def __init__(self, code: Code, blocks: Blocks, panel: Value, number: Value) -> None:
+        """`panel` is this vector in the first word of the panel, `number` counts the units of a row."""
         self.code = code
-        self._blocks, self._panel, self._numbers = blocks, panel, numbers
+        self._blocks = blocks
         per_block = blocks.dtype.block_size // blocks.unit
-        self._block = number if per_block == 1 else code.lshr(number, i64(1))
+        block = number if per_block == 1 else code.lshr(number, i64(1))
         self._half = i64(0) if per_block == 1 else code.and_(number, i64(1))
-        self._start = code.mul(self._block, i64(blocks.block_words))
+        group, self._in_group = (
+            (block, i64(0)) if blocks.group == 1 else (code.lshr(block, i64(1)), code.and_(block, i64(1)))
+        )
+        width = code.owner.target.panel
+        self._group = code.at(panel, code.mul(group, i64((1 + blocks.group * blocks.block_words) * width)))
+        self._words = code.at(self._group, code.mul(self._in_group, i64(blocks.block_words * width)))
 
     def word(self, index: int, per_half: int = 0) -> Value:
         """Word `index` of the block; of its second half, that of so many words later."""
-        code = self.code
-        at = code.add(self._start, i64(index))
+        code, width = self.code, self.code.owner.target.panel
+        start = code.at(self._words, (1 + index) * width)
         if per_half:
-            at = code.add(at, code.mul(self._half, i64(per_half)))
-        return code.get_as(self._panel, code.ints, code.mul(at, i64(code.owner.target.panel)))
+            start = code.at(start, code.mul(self._half, i64(per_half * width)))
+        return code.get_as(start, code.ints)
 
     def by_half(self, word: Value, bits: int) -> Value:
         """The word, shifted down by so many bits in the second half of a block."""
@@ -109,17 +127,15 @@ class Unit:
 
     def number(self, index: int) -> Value:
         """Float16 number `index` of the block, as f32."""
-        code, panel = self.code, i64(self.code.owner.target.panel)
-        if self._blocks.halves == 2:
-            word = code.get_as(self._numbers, code.ints, code.mul(self._block, panel))
+        code = self.code
+        word = code.get_as(self._group, code.ints)
+        if self._blocks.group == 1:
             return half_to_float(code, code.lshr(word, code.fill_int(16 * index)))
-        pair = code.mul(code.lshr(self._block, i64(1)), panel)
-        shift = code.trunc(code.shl(code.and_(self._block, i64(1)), i64(4)), I32)
-        word = code.get_as(self._numbers, code.ints, pair)
+        shift = code.trunc(code.shl(self._in_group, i64(4)), I32)
         return half_to_float(code, code.lshr(word, code.splat(shift)))
 
     def bits(self, word: Value, shift: int, mask: int) -> Value:
-        """(byte >> shift) & mask in every byte, for bits that stay within theirs; a negative shift goes up."""
+        """(byte >> shift) & mask in every byte, for bits that stay within it; a negative shift goes up."""
         code = self.code
         if shift:
             count = code.fill_int(abs(shift))

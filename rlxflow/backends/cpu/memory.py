@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +13,26 @@ import numpy as np
 from rlxflow.dtypes import Array
 
 ALIGNMENT = 64
+LARGE = 4 << 20  # bytes; a large page has 2 MiB
 
 
 def aligned(shape: Sequence[int], dtype: Any = np.float32) -> Array:
     """A zeroed array whose data begins at a cache line. Memory that is never touched costs nothing."""
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    raw = _zeros(size + ALIGNMENT)
     start = -address(raw) % ALIGNMENT
     return raw[start : start + size].view(kind).reshape(shape)
+
+
+def _zeros(size: int) -> Array:
+    """Zeroed bytes; large ones in large pages, where the system has them: small ones halve the read rate."""
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.zeros(size, np.uint8)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a system may be built without large pages
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 def address(array: Array) -> int:

@@ -23,11 +23,7 @@ def six_bit_scales(unit: Unit) -> tuple[Value, Value]:
     return four(unit.word(0), 0), four(unit.word(1), 4)
 
 
-def six_bit_run(
-    unit: Unit, number: int, codes: Callable[[int], Value], scales: tuple[Value, Value]
-) -> Run:
+def six_bit_run(unit: Unit, number: int, codes: Callable[[int], Value], scales: tuple[Value, Value]) -> Run:
     """Run `number` of a half block: d·scale·code - dmin·min."""
-    scale, low = (
-        unit.code.fmul(unit.number(i), unit.byte(word, number)) for i, word in enumerate(scales)
-    )
+    scale, low = (unit.code.fmul(unit.number(i), unit.byte(word, number)) for i, word in enumerate(scales))
     return Run(32 * number, 32, codes, scale, low=low)

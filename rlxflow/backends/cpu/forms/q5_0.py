@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlxflow.backends.cpu.block_tiles import forms_of
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import Value
-from rlxflow.backends.cpu.fifth_bits import arrange_fifth_bits, fifth_bits
+from rlxflow.backends.cpu.high_bits import arrange_fifth_bits, fifth_bits
 from rlxflow.dtypes import q5_0
 
 

@@ -1,15 +1,21 @@
 """q5_k: 256 elements, runs of 32: d·scale·code - dmin·min.
 
-Words: 3 of scales and minima; 8 of fifth bits, bit s of byte l for element 32·s + l; 32 of nibbles as in q4_k.
+Words: 3 of scales and minima; of each half block 4 of fifth bits among the first 8 of its 16 words of
+nibbles, which are as in q4_k. (In the file the fifth bits of both halves stand together, 8 words.)
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from rlxflow.backends.cpu.block_tiles import forms_of
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import Value
+from rlxflow.backends.cpu.high_bits import beside_low, high_word, low_word
 from rlxflow.backends.cpu.six_bits import six_bit_run, six_bit_scales
-from rlxflow.dtypes import q5_k
+from rlxflow.dtypes import Array, q5_k
+
+HALF = 20
 
 
 def _runs(unit: Unit) -> list[Run]:
@@ -17,12 +23,18 @@ def _runs(unit: Unit) -> list[Run]:
 
     def run(q: int) -> Run:
         def codes(g: int) -> Value:
-            nibbles = unit.bits(unit.word(11 + q // 2 * 8 + g, per_half=16), q % 2 * 4, 15)
-            return unit.code.or_(nibbles, unit.bits(unit.by_half(unit.word(3 + g), 4), q - 4, 16))
+            nibbles = unit.bits(unit.word(3 + low_word(q // 2 * 8 + g), HALF), q % 2 * 4, 15)
+            fifth = unit.bits(unit.word(3 + high_word(g), HALF), g % 2 * 4 + q - 4, 16)
+            return unit.code.or_(nibbles, fifth)
 
         return six_bit_run(unit, q, codes, scales)
 
     return [run(q) for q in range(4)]
 
 
-FORMS = forms_of(Blocks(q5_k, unit=128, halves=2, runs=_runs))
+def _arrange(words: Array) -> Array:
+    halves = beside_low(words[:, 3:11], words[:, 11:].reshape(-1, 2, 16))
+    return np.concatenate([words[:, :3], halves.reshape(-1, 2 * HALF)], axis=1)
+
+
+FORMS = forms_of(Blocks(q5_k, unit=128, halves=2, runs=_runs, arrange=_arrange))
