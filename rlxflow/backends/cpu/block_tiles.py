@@ -121,7 +121,7 @@ class _X:
         self._first = BLOCK_X.values_at(32) + within // 4
         self.scale = code.get(block)
         groups = range(within // 16, (within + size) // 16)
-        sums = [code.get(block, BLOCK_X.sums_at + g, I32) for g in groups]
+        sums = [code.get(block, 1 + g, I32) for g in groups]
         self.sum = sums[0] if len(sums) == 1 else code.add(*sums)
 
     def four(self, group: int) -> Value:

@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from llvmlite import ir
 
 from rlxflow.backends.cpu.code import I32, Code, Value, i64
+from rlxflow.backends.cpu.forms.f16 import widen
 from rlxflow.dtypes import Array, DType
-
-HALF_LIMIT = 0x0F800000  # from here on, a float16 moved up by 13 bits is infinite or NaN
 
 
 @dataclass(frozen=True)
@@ -130,9 +128,9 @@ class Unit:
         code = self.code
         word = code.get_as(self._group, code.ints)
         if self._blocks.group == 1:
-            return half_to_float(code, code.lshr(word, code.fill_int(16 * index)))
+            return widen(code, word)[index]
         shift = code.trunc(code.shl(self._in_group, i64(4)), I32)
-        return half_to_float(code, code.lshr(word, code.splat(shift)))
+        return widen(code, code.lshr(word, code.splat(shift)))[0]
 
     def bits(self, word: Value, shift: int, mask: int) -> Value:
         """(byte >> shift) & mask in every byte, for bits that stay within it; a negative shift goes up."""
@@ -152,18 +150,3 @@ class Unit:
         code = self.code
         up = code.shl(word, code.fill_int(24 - 8 * index))
         return code.sitofp(code.ashr(up, code.fill_int(24)), code.vector)
-
-
-def half_to_float(code: Code, word: Value) -> Value:
-    """The float16 in the low 16 bits of every lane, as f32."""
-    target = code.owner.target
-    if "x86" not in target.triple or target.has("f16c") or target.has("avx512f"):
-        short, half = (ir.VectorType(t, code.lanes) for t in (ir.IntType(16), ir.HalfType()))
-        return code.fpext(code.bitcast(code.trunc(word, short), half), code.vector)
-    magnitude = code.shl(code.and_(word, code.fill_int(0x7FFF)), code.fill_int(13))
-    value = code.fmul(code.bitcast(magnitude, code.vector), code.fill(2.0**112))
-    special = code.icmp_signed(">=", magnitude, code.fill_int(HALF_LIMIT))
-    bits = code.bitcast(value, code.ints)
-    bits = code.select(special, code.or_(magnitude, code.fill_int(0x7F800000)), bits)
-    sign = code.shl(code.and_(word, code.fill_int(0x8000)), code.fill_int(16))
-    return code.bitcast(code.or_(bits, sign), code.vector)
