@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ def errors() -> str:
     return "\n".join([*parts, ""])
 
 
+def names() -> str:
+    """names.md, by the script beside this one."""
+    spec = importlib.util.spec_from_file_location("docs_names", ROOT / "docs" / "names.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text: str = module.page()
+    return text
+
+
 def readme(text: str) -> str:
     """README.md with its generated tables renewed."""
     for name, fill in (("recipes", recipes), ("stages", stages), ("presets", presets)):
@@ -77,7 +89,11 @@ def readme(text: str) -> str:
 def pages() -> dict[Path, str]:
     """Path → what it should hold."""
     readme_path = ROOT / "README.md"
-    return {readme_path: readme(readme_path.read_text("utf-8")), ROOT / "docs" / "errors.md": errors()}
+    return {
+        readme_path: readme(readme_path.read_text("utf-8")),
+        ROOT / "docs" / "errors.md": errors(),
+        ROOT / "docs" / "names.md": names(),
+    }
 
 
 if __name__ == "__main__":
