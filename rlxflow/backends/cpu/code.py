@@ -170,9 +170,16 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
         store = self.owner.intrinsic(f"llvm.masked.store.v{self.lanes}f16.p0", VOID, arguments)
         self.call(store, [narrow, address, ir.Constant(I32, 2), self.first(count)])
 
-    def prefetch(self, pointer: Value, index: Index) -> None:
+    def prefetch(self, pointer: Value, index: Index, near: bool = True) -> None:
+        """Begin to read a line into the first-level cache, or else into the second."""
         fetch = self.owner.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-        self.call(fetch, [self.at(pointer, index), *(ir.Constant(I32, n) for n in (0, 3, 1))])
+        level = 3 if near else 2
+        self.call(fetch, [self.at(pointer, index), *(ir.Constant(I32, n) for n in (0, level, 1))])
+
+    def prefetch_to_write(self, pointer: Value, index: Index) -> None:
+        """Begin to own a line that will be written."""
+        fetch = self.owner.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+        self.call(fetch, [self.at(pointer, index), *(ir.Constant(I32, n) for n in (1, 3, 1))])
 
     def _checked(self, address: Value, size: int) -> Value:
         if not self.owner.checked:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from rlxflow.backends.cpu import forms
-from rlxflow.backends.cpu.code import Module, Value
+from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import Array, DType, f32
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from rlxflow.profile.sections import PrecisionProfile
 
 HALF = "bf16"  # half precision where it is safe: a weight of any size keeps its magnitude
+
+
+LINE = 16  # words of a cache line
+TILE_ARGUMENTS = (PTR, PTR, PTR, I64, PTR, I64, I64, I64)  # of every micro-kernel, see `Form.tile`
 
 
 class Form(Protocol):
@@ -51,12 +55,25 @@ class Form(Protocol):
     def tile_rows(self, target: Target) -> int:
         """Rows of x of the largest tile."""
 
-    def tile(self, module: Module, height: int) -> Value:
-        """The micro-kernel (x, panel, ahead, out, depth, x stride, out stride) of `height` rows × a panel.
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
+        """The micro-kernel (x, panel, ahead, pace, out, depth, x stride, out stride) of `height` rows.
 
-        Pointers; numbers are i64, strides in words. It writes f32 sums to `out`. `ahead` is memory as large
-        as the panel that is needed soon, to be prefetched on the way; it may lie outside the weights.
+        Pointers; numbers are i64, strides in words. It writes f32 sums to `out`. On its way it calls `fetch`
+        for every word of a row.
         """
+
+
+def fetch(code: Code, ahead: Value, pace: Value, word: Value, height: int, shared: bool) -> None:
+    """Prefetch `pace` words from `ahead` + `pace`·`word` on: what is needed soon, or nothing that exists.
+
+    Tiles that meet one panel have a share each of the next one, and fetch it into the nearest cache. A tile
+    alone fetches its own panel, some rows ahead, into the second level, which can wait for more reads at
+    once. One or two rows are faster than memory: half of their lines are left to the processor's own ways.
+    """
+    place = code.mul(word, pace)
+    code.prefetch(ahead, place, near=shared)
+    if not shared and height > 2 and code.owner.target.panel > LINE:
+        code.prefetch(ahead, code.add(place, i64(LINE)), near=False)
 
 
 @cache

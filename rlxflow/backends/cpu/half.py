@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlxflow.backends.cpu.code import F32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import words_of
+from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
+from rlxflow.backends.cpu.form import TILE_ARGUMENTS, fetch, words_of
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import DTYPES, Array, to_numpy
@@ -36,7 +36,7 @@ class HalfForm:
     def tile_rows(self, target: Target) -> int:
         return target.tile_rows
 
-    def tile(self, module: Module, height: int) -> Value:
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
         lanes, panel = module.target.lanes, module.target.panel
 
         def body(
@@ -44,6 +44,7 @@ class HalfForm:
             x: Value,
             packed: Value,
             ahead: Value,
+            pace: Value,
             out: Value,
             depth: Value,
             x_stride: Value,
@@ -53,8 +54,7 @@ class HalfForm:
 
             def step(word: Value, sums: tuple[Value, ...], elements: int) -> tuple[Value, ...]:
                 offset = code.mul(word, i64(panel))
-                for column in range(0, panel, 16):
-                    code.prefetch(ahead, code.add(offset, i64(column)))
+                fetch(code, ahead, pace, word, height, shared)
                 line = code.at(packed, offset)
                 weights = [self.widen(code, code.get_as(line, code.ints, c * lanes)) for c in (0, 1)]
                 for k in range(elements):
@@ -74,4 +74,4 @@ class HalfForm:
                 for c in (0, 1):
                     code.put_vector(sums[2 * r + c], line, c * lanes)
 
-        return module.function(("tile", self.name, height), [PTR, PTR, PTR, PTR, I64, I64, I64], body)
+        return module.function(("tile", self.name, height, shared), TILE_ARGUMENTS, body)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import F32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import words_of
+from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
+from rlxflow.backends.cpu.form import TILE_ARGUMENTS, fetch, words_of
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import Array
@@ -30,7 +30,7 @@ class F32Form:
     def tile_rows(self, target: Target) -> int:
         return target.tile_rows
 
-    def tile(self, module: Module, height: int) -> Value:
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
         lanes, panel = module.target.lanes, module.target.panel
 
         def body(
@@ -38,6 +38,7 @@ class F32Form:
             x: Value,
             packed: Value,
             ahead: Value,
+            pace: Value,
             out: Value,
             depth: Value,
             x_stride: Value,
@@ -48,8 +49,7 @@ class F32Form:
             def step(k: Value, sums: tuple[Value, ...]) -> list[Value]:
                 offset = code.mul(k, i64(panel))
                 line = code.at(packed, offset)
-                for column in range(0, panel, 16):
-                    code.prefetch(ahead, code.add(offset, i64(column)))
+                fetch(code, ahead, pace, k, height, shared)
                 weights = [code.get_vector(line), code.get_vector(line, lanes)]
                 new = []
                 for r in range(height):
@@ -63,7 +63,7 @@ class F32Form:
                 code.put_vector(sums[2 * r], line)
                 code.put_vector(sums[2 * r + 1], line, lanes)
 
-        return module.function(("tile", self.name, height), [PTR, PTR, PTR, PTR, I64, I64, I64], body)
+        return module.function(("tile", self.name, height, shared), TILE_ARGUMENTS, body)
 
 
 FORMS = (F32Form(),)

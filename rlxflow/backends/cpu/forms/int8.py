@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import F32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import words_of
+from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
+from rlxflow.backends.cpu.form import TILE_ARGUMENTS, fetch, words_of
 from rlxflow.backends.cpu.kernels.dot import dot4, splat_word
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
@@ -41,7 +41,7 @@ class Int8Form:
     def tile_rows(self, target: Target) -> int:
         return target.tile_rows
 
-    def tile(self, module: Module, height: int) -> Value:
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
         lanes, panel = module.target.lanes, module.target.panel
 
         def body(
@@ -49,6 +49,7 @@ class Int8Form:
             x: Value,
             packed: Value,
             ahead: Value,
+            pace: Value,
             out: Value,
             depth: Value,
             x_stride: Value,
@@ -64,8 +65,7 @@ class Int8Form:
 
                 def step(word: Value, sums: tuple[Value, ...]) -> list[Value]:
                     offset = code.mul(word, i64(panel))
-                    for column in range(0, panel, 16):
-                        code.prefetch(ahead, code.add(offset, i64(column)))
+                    fetch(code, ahead, pace, word, height, shared)
                     line = code.at(packed, offset)
                     weights = [code.get_as(line, code.ints, c * lanes) for c in (0, 1)]
                     new = []
@@ -93,7 +93,7 @@ class Int8Form:
                 for c in (0, 1):
                     code.put_vector(totals[2 * r + c], line, c * lanes)
 
-        return module.function(("tile", self.name, height), [PTR, PTR, PTR, PTR, I64, I64, I64], body)
+        return module.function(("tile", self.name, height, shared), TILE_ARGUMENTS, body)
 
 
 def _block(w: Array) -> tuple[Array, Array, Array]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
-from rlxflow.backends.cpu.form import Form, find_form
+from rlxflow.backends.cpu.form import LINE, TILE_ARGUMENTS, Form, find_form
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues
 
-PREFETCH = 24  # rows of a panel: the time of a few dozen steps covers a read from main memory
-TILES_PER_BLOCK = 8  # tiles of rows that meet a panel before the next one, so that x stays in the cache
+PREFETCH = 64  # rows of a panel: the time of so many steps covers a read from main memory
+TILES_PER_BLOCK = 5  # tiles of rows that meet a panel before the next one: their x stays in the cache
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,19 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
         low, high = share(code, frame, i64(panels))
         count = read(code, frame, domain)
 
-        def rows_block(start: Value, _: tuple[Value, ...]) -> None:
-            size = code.minimum(code.sub(count, start), block)
+        def rows_block(number: Value, _: tuple[Value, ...]) -> None:
+            start = code.sdiv(code.mul(count, number), blocks)
+            stop = code.sdiv(code.mul(count, code.add(number, i64(1))), blocks)
+            size = code.sub(stop, start)
             tiles = code.sdiv(code.add(size, i64(height - 1)), i64(height))
             least, extra = code.sdiv(size, tiles), code.srem(size, tiles)
+            alone = code.icmp_signed("==", tiles, i64(1))
+            pace = code.sdiv(code.add(tiles, i64(target.panel - 1)), tiles)
 
             def panel(number: Value, _: tuple[Value, ...]) -> None:
                 column = code.mul(number, i64(target.panel))
                 packed = code.at(weights, code.mul(column, i64(words)))
+                following = code.at(packed, words * target.panel)
 
                 def tile(i: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
                     (row,) = carried
@@ -59,13 +64,16 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
                     source = code.at(x, code.mul(row, i64(gemm.x_stride)))
                     result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
                     sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
-                    # the last of several tiles, whose panel is near already, fetches the next panel
-                    last = code.icmp_signed("==", i, code.sub(tiles, i64(1)))
-                    alone = code.icmp_signed("==", tiles, i64(1))
-                    following = code.and_(last, code.not_(alone))
-                    steps = code.select(following, i64(words), i64(PREFETCH))
-                    ahead = code.at(packed, code.mul(steps, i64(target.panel)))
-                    code.call(_any_tile(module, form), [rows, source, packed, ahead, result, *sizes])
+                    with code.if_else(alone) as (then, otherwise):
+                        with then:
+                            fetched = [code.at(packed, PREFETCH * target.panel), i64(target.panel)]
+                            arguments = [rows, source, packed, *fetched, result, *sizes]
+                            code.call(_any_tile(module, form, shared=False), arguments)
+                        with otherwise:
+                            part = code.mul(code.mul(i, pace), i64(words))
+                            fetched = [code.at(following, part), pace]
+                            arguments = [rows, source, packed, *fetched, result, *sizes]
+                            code.call(_any_tile(module, form, shared=True), arguments)
                     if tail is not None:
                         code.call(tail, [frame, row, rows, column, out, *pointers])
                     return (code.add(row, rows),)
@@ -74,19 +82,30 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
 
             code.loop(low, high, 1, panel)
 
-        code.loop(0, count, block, rows_block)
+        blocks = code.sdiv(code.add(count, i64(block - 1)), i64(block))
+        code.loop(0, blocks, 1, rows_block)
 
     return module.function(("gemm", gemm), [PTR] * (4 + len(gemm.tail.args)), body)
 
 
-def _any_tile(module: Module, form: Form) -> Value:
-    """The function (rows, x, panel, ahead, out, depth, x stride, out stride) for any height of tile."""
+def _any_tile(module: Module, form: Form, shared: bool) -> Value:
+    """The function (rows, …) for any height of tile, see `Form.tile`."""
+    most = form.tile_rows(module.target)
+    heights = range((most + 1) // 2 if shared else 1, most + 1)  # several tiles are of nearly equal heights
 
     def body(code: Code, rows: Value, *arguments: Value) -> None:
-        heights = range(1, form.tile_rows(module.target) + 1)
-        code.choose(rows, heights, lambda height: code.call(form.tile(module, height), arguments))
+        out, out_stride = arguments[4], arguments[7]
 
-    return module.function(("tile", form.name), [I64, PTR, PTR, PTR, PTR, I64, I64, I64], body)
+        def one(height: int) -> None:
+            for r in range(height):
+                line = code.mul(i64(r), out_stride)
+                for column in range(0, module.target.panel, LINE):
+                    code.prefetch_to_write(out, code.add(line, i64(column)))
+            code.call(form.tile(module, height, shared), arguments)
+
+        code.choose(rows, heights, one)
+
+    return module.function(("tile", form.name, shared), [I64, *TILE_ARGUMENTS], body)
 
 
 def _tail(module: Module, gemm: Gemm) -> Value | None:
