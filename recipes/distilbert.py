@@ -37,6 +37,7 @@ class DistilBertConfig(EncoderConfig):
     }
 
     vocab_size: Size
+    intermediate_size: Size
     max_position_embeddings: Size
     layer_norm_eps: float = Field(default=1e-12, ge=1e-12, le=1e-12)
 

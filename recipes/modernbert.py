@@ -43,6 +43,7 @@ class ModernBertConfig(EncoderConfig):
     renamed: ClassVar[Mapping[str, str]] = {"norm_eps": "layer_norm_eps", "hidden_activation": "hidden_act"}
 
     vocab_size: Size
+    intermediate_size: Size
     max_position_embeddings: Size = 8192
     layer_norm_eps: Eps = 1e-5
     norm_bias: bool = False

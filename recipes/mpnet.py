@@ -26,6 +26,7 @@ class MpnetConfig(EncoderConfig):
     ignored: ClassVar[frozenset[str]] = frozenset(["tie_word_embeddings"])
 
     vocab_size: Size
+    intermediate_size: Size
     max_position_embeddings: Size
     relative_attention_num_buckets: Literal[32] = 32
 

@@ -44,6 +44,7 @@ class NomicBertConfig(EncoderConfig):
     }
 
     vocab_size: Size
+    intermediate_size: Size
     max_position_embeddings: Size = 2048
     hidden_act: str = "silu"
     type_vocab_size: Size = 2

@@ -46,6 +46,7 @@ from rlxflow.flow.recipe import (
 from rlxflow.flow.rope_config import RopeConfig as RopeConfig, rope_config as rope_config
 from rlxflow.flow.stage import FlowStage as FlowStage, FlowValue as FlowValue, Stage as Stage
 from rlxflow.flow.state import FlowState as FlowState
+from rlxflow.flow.vision_config import VisionConfig as VisionConfig
 from rlxflow.profile.execution_preset import ExecutionPreset as ExecutionPreset
 from rlxflow.profile.kinds import (
     FusionPolicyKind as FusionPolicyKind,
@@ -132,6 +133,20 @@ from rlxflow.stages.stream import (
     StoreStreamStage as StoreStreamStage,
     dual_stream_stage as dual_stream_stage,
     stream_id as stream_id,
+)
+from rlxflow.stages.vision import (
+    AddPositionGridStage as AddPositionGridStage,
+    AttentionPoolStage as AttentionPoolStage,
+    PatchEmbedStage as PatchEmbedStage,
+    PrependTokensStage as PrependTokensStage,
+)
+from rlxflow.stages.vit import (
+    LayerScaleStage as LayerScaleStage,
+    VisionSwiGluFfnStage as VisionSwiGluFfnStage,
+    VitSelfAttnSpec as VitSelfAttnSpec,
+    VitSelfAttnStage as VitSelfAttnStage,
+    dinov2_layer_fused as dinov2_layer_fused,
+    nomic_vision_layer_fused as nomic_vision_layer_fused,
 )
 from rlxflow.weights.gguf_bert import gguf_bert_config as gguf_bert_config, gguf_bert_names as gguf_bert_names
 from rlxflow.weights.gguf_config import (

@@ -150,6 +150,17 @@ def hf_cases(model_type: str) -> Iterator[Golden]:
     return (hf_case(model_type, name) for name in hf_names(model_type))
 
 
+def vision_names(model_type: str) -> list[str]:
+    """Names of the cases of a vision encoder."""
+    return [record["name"] for record in _json(f"vision_{model_type}")["cases"]]
+
+
+def vision_case(model_type: str, name: str) -> Golden:
+    """A vision encoder as Hugging Face computes it: `pixel_values` float32 [B, C, height, width] to
+    `last_hidden_state` [B, N, hidden] and, where there is one, `pooler_output` [B, hidden]."""
+    return _golden(f"vision_{model_type}", name)[0]
+
+
 def gguf_names() -> list[str]:
     """Names of the GGUF files, without the ending."""
     return [record["name"] for record in _json("gguf")["cases"]]
@@ -197,8 +208,8 @@ def _golden(file: str, name: str) -> tuple[Golden, dict[str, Any]]:
         for key, array in _arrays(file).items()
         if key.startswith(f"{name}/") and not key.endswith("/llama_cpp")
     }
-    output = "logits" if "logits" in arrays else "last_hidden_state"
-    expected = {output: arrays.pop(output)}
+    outputs = ("logits", "last_hidden_state", "pooler_output")
+    expected = {name: arrays.pop(name) for name in outputs if name in arrays}
     config = copy.deepcopy(record["config"])
     shapes = {key: tuple(shape) for key, shape in record["shapes"].items()}
     tags = tuple(record["tags"])

@@ -22,6 +22,7 @@ class BertFamilyConfig(EncoderConfig):
     )
 
     vocab_size: Size
+    intermediate_size: Size
     max_position_embeddings: Size
     type_vocab_size: Size = 2
     position_embedding_type: Literal["absolute"] = "absolute"

@@ -17,7 +17,6 @@ class EncoderConfig(RecipeConfig):
     hidden_size: Size
     num_hidden_layers: LayerCount
     num_attention_heads: Size
-    intermediate_size: Size
     hidden_act: str = "gelu"
     layer_norm_eps: Eps = 1e-12
 

@@ -14,6 +14,7 @@ from rlxflow.ops import (
     reduce,
     region,
     relative,
+    resize,
     rope,
     shape,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "reduce",
     "region",
     "relative",
+    "resize",
     "rope",
     "shape",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlxflow.flow.emit import Emit
+from rlxflow.flow.stage import Stage
 from rlxflow.ir.values import Value
 from rlxflow.ops.blocks import residual_layer_norm
 from rlxflow.ops.elementwise import add, mul
 from rlxflow.ops.norm import layer_norm
 from rlxflow.stages.attention import SelfAttentionStage
-from rlxflow.stages.ffn import GatedMlpStage, MlpStage
 from rlxflow.stages.norm import old_norm_names
 from rlxflow.weights.plan import WeightSpec
 
@@ -28,7 +28,7 @@ class EncoderLayerStage:
     """
 
     attention: SelfAttentionStage
-    mlp: MlpStage | GatedMlpStage
+    mlp: Stage
     norms: tuple[str | None, str]
     hidden_size: int
     eps: float
@@ -49,7 +49,7 @@ class EncoderLayerStage:
             weight, bias = self._norm(e, i)
             normed = x if not self.pre_norm or weight is None else layer_norm(x, weight, bias, eps=self.eps)
             with e.scope(label):
-                y = part.emit(e, normed)
+                y = e.need(part.emit(e, normed))
             if self.scales is not None:
                 y = mul(y, e.weight(self.scales[i]))
             if self.pre_norm or weight is None:

@@ -132,6 +132,8 @@ def moving() -> list[Case]:
             {"perm": (3, 2, 1, 0)},
             name="reversed",
         ),
+        Case("resize_grid", (floats(12, "H"),), f.resize_grid, {"old": (3, 4), "new": (5, 2)}),
+        Case("resize_grid", (floats(4, "H"),), f.resize_grid, {"old": (2, 2), "new": (7, 7)}, name="larger"),
         Case("slice", (floats(*BSH),), sliced, {"axis": 2, "start": 1, "stop": 4}),
         Case("slice", (floats(*BSH),), sliced, {"axis": 1, "start": 0, "stop": 1}, name="first"),
         Case("slice", (floats(*BSH),), sliced, {"axis": -3, "start": 1, "stop": 2}, name="batch"),

@@ -86,6 +86,16 @@ REFUSALS: list[tuple[str, Callable[[], Any], str]] = [
     ("full", lambda: o["full"](value=float("inf"), dtype=i32, shape=()), "inf is not a value of i32"),
     ("iota", lambda: o["iota"](size=-1, dtype=i64), "cannot count to -1"),
     (
+        "resize_grid",
+        lambda: o["resize_grid"](w(12, 4), old=(3, 5), new=(2, 2)),
+        "rows of the grid is 12, wanted 15",
+    ),
+    (
+        "resize_grid",
+        lambda: o["resize_grid"](w(12, 4), old=(3, 4), new=(0, 2)),
+        "a grid cannot be resized from (3, 4) to (0, 2)",
+    ),
+    (
         "relative_buckets",
         lambda: o["relative_buckets"](size=3, num_buckets=6, max_distance=128),
         "6 buckets up to distance 128",

@@ -68,9 +68,17 @@ MODELS: dict[str, tuple[Any, str, tuple[tuple[str, str, str], ...]]] = {
 }
 
 
+VISION = {
+    "vit": transformers.ViTModel,
+    "dinov2": transformers.Dinov2Model,
+    "siglip_vision_model": transformers.SiglipVisionModel,
+}
+
+
 def build(config: Config) -> tuple[Any, dict[str, tuple[int, ...]]]:
     """The model of `config` with tiny weights, and the shapes in its checkpoint."""
-    model_class = MODELS[config["model_type"]][0]
+    kind = config["model_type"]
+    model_class = VISION[kind] if kind in VISION else MODELS[kind][0]
     options = {} if config["model_type"] not in POOLED_BY_OPTION else {"add_pooling_layer": False}
     parsed = transformers.AutoConfig.for_model(**copy.deepcopy(config))
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +95,7 @@ def build(config: Config) -> tuple[Any, dict[str, tuple[int, ...]]]:
 
 
 COUNTS_ITSELF = {"roberta", "xlm-roberta", "mpnet"}  # positions, from the padding token
-POOLED_BY_OPTION = {"roberta", "xlm-roberta", "mpnet"}
+POOLED_BY_OPTION = {"roberta", "xlm-roberta", "mpnet", "vit"}
 
 
 FLAGS = {"modernbert": ("norm_bias", "attention_bias", "mlp_bias")}
