@@ -48,7 +48,7 @@ def rlxflow_engine(path: Path, threads: int, profile: str = "decode", settings: 
 def llama_cpp(path: Path, threads: int) -> Turn:
     import llama_cpp as api
 
-    api.llama_log_set(_silent(api), None)
+    api.llama_log_set(silent(api), None)
     api.llama_backend_init()
     model = api.llama_model_load_from_file(bytes(path), api.llama_model_default_params())
     settings = api.llama_context_default_params()
@@ -81,7 +81,7 @@ def llama_cpp(path: Path, threads: int) -> Turn:
 _KEPT: list[Any] = []
 
 
-def _silent(api: Any) -> Any:
+def silent(api: Any) -> Any:
     """A log callback that says nothing; the library keeps its address, so it must stay alive."""
     callback = api.llama_log_callback(lambda level, text, data: None)
     _KEPT.append(callback)

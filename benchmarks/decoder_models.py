@@ -211,8 +211,8 @@ def quantise(source: Path, target: Path, kind: str) -> None:
     """By llama.cpp's own quantiser, with its choice of types per tensor."""
     import llama_cpp
 
-    silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(silent, None)
+    callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(callback, None)
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = getattr(llama_cpp, QUANTISED[kind])
     settings.nthread = os.cpu_count() or 1
