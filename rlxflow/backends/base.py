@@ -74,6 +74,29 @@ def empty_state(graph: Graph, batch: int, capacity: int) -> CacheState:
     return CacheState(arrays, np.zeros(batch, np.int32), capacity, recurrent_states(graph))
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes that a program takes, told before any weight is read.
+
+    `weights` as the program keeps them; `reading` beside them while they are read; `activations` of a call,
+    outputs not counted (None: not known).
+    """
+
+    weights: int
+    reading: int
+    activations: int | None
+
+    @property
+    def loading(self) -> int:
+        """What must be free to load the program."""
+        return self.weights + self.reading
+
+
+def largest_stored(graph: Graph) -> int:
+    """Bytes of the largest weight as its file has it."""
+    return max((v.dtype.nbytes(v.shape) for v in graph.params.values()), default=0)  # type: ignore[arg-type]
+
+
 class Executable(Protocol):
     """A compiled program.
 
@@ -104,4 +127,8 @@ class Backend(Protocol):
 
     def claims(self, node: Node) -> bool: ...
 
-    def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> Executable: ...
+    def memory(self, graph: Graph, profile: CompileProfile, tokens: int) -> MemoryUse:
+        """What `compile` would take, and a call of one sequence of so many tokens."""
+
+    def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> Executable:
+        """Raises `WeightsError` (W036), before any weight is read, where there is no room for them."""

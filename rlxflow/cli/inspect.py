@@ -11,13 +11,22 @@ from rlxflow.cli.options import chosen_profile
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a model directory, a weights file or a hub id")
+    parser.add_argument(
+        "--context", type=_count, metavar="N", help="tell the cache of so many tokens of one sequence"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1 << 30:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
     from rlxflow.inspect.inspection import inspect_model
     from rlxflow.inspect.text import inspection_text
 
-    found = inspect_model(args.path, chosen_profile(args), args.recipe)
+    found = inspect_model(args.path, chosen_profile(args), args.recipe, args.context)
     if args.json:
         console.print_json(found.as_dict())
     else:

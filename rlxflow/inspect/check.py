@@ -10,7 +10,7 @@ from rlxflow.errors import RlxError, TokenizerError, printable
 from rlxflow.inspect.examine import Examination, examine
 from rlxflow.inspect.values import bad_values, bad_values_error
 from rlxflow.runtime.chat_template import render_chat
-from rlxflow.runtime.load import resident_bytes
+from rlxflow.runtime.compile import memory_of
 from rlxflow.runtime.progress import bar
 from rlxflow.weights.memory import check_memory
 from rlxflow.weights.source import WeightSource
@@ -51,7 +51,7 @@ def check_model(
     template = e.attempt("chat template", lambda: _chat_template(e, tokenizer))
     built, source = e.built, e.source
     if built is not None:
-        e.attempt("memory", lambda: check_memory(resident_bytes(built.graph)))
+        e.attempt("memory", lambda: check_memory(memory_of(built, 1).loading))
     if values and source is not None:
         e.attempt("values", lambda: _check_values(source, printable(e.path), progress))
     parts = [

@@ -69,8 +69,12 @@ def inspect_model(
     path: str | os.PathLike[str],
     profile: str | CompileProfile | None = None,
     recipe: str | None = None,
+    context: int | None = None,
 ) -> Inspection:
-    """Inspect what lies at `path`. Raises `WeightsError` where there is nothing that can be opened."""
+    """Inspect what lies at `path`; the memory plan tells of a cache for `context` tokens.
+
+    Raises `WeightsError` where there is nothing that can be opened.
+    """
     e = examine(path, profile, recipe)
     infos, unreadable = tensor_infos(e.source) if e.source is not None else ([], [])
     groups = group_tensors(infos)
@@ -84,7 +88,7 @@ def inspect_model(
         unreadable=tuple(unreadable),
         parameters=sum(group.parameters for group in groups),
         nbytes=sum(group.nbytes for group in groups),
-        memory=_memory(e),
+        memory=e.attempt("memory", lambda: _memory(e, context)),
         report=e.built.report if e.built else None,
         tokenizer=e.files.tokenizer_note,
         embedding=e.embedding,
@@ -115,7 +119,7 @@ def _rope(e: Examination) -> Mapping[str, Any] | None:
     return {"theta": rope.theta, "rotary_dim": rope.rotary_dim, "rope_type": kind}
 
 
-def _memory(e: Examination) -> MemoryPlan | None:
+def _memory(e: Examination, context: int | None) -> MemoryPlan | None:
     if e.built is None:
         return None
-    return memory_plan(e.built.graph, getattr(e.config, "max_position_embeddings", None))
+    return memory_plan(e.built, getattr(e.config, "max_position_embeddings", None), context)

@@ -1,35 +1,57 @@
-"""What memory a model takes on the reference backend, told from its graph."""
+"""What memory a model takes with a profile, told from headers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlxflow.ir.graph import Graph
-from rlxflow.runtime.decoding import cache_bytes
-from rlxflow.runtime.load import resident_bytes
+from rlxflow.flow.built import BuiltModel
+from rlxflow.runtime.compile import backend_of, memory_of
+from rlxflow.runtime.decoding import CHUNK, cache_bytes
 from rlxflow.weights.memory import available_memory
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes: the `weights` as the reference backend holds them while it loads, the cache `per_token` of one
-    sequence and `at_most` at the model's longest, and what the machine has `available` (None: unknown).
-    The values between ops are not counted.
+    """Bytes: the weights as files have them (`stored`) and as the backend keeps them (`weights`), what must
+    be free to load them (`loading`), and `activations` of a call of `tokens` tokens (None: not known). Of a
+    decoder, the cache `per_token` of one sequence, for `context` tokens where a number was asked for, and
+    `at_most` at the model's longest. What the machine has `available` (None: not known).
     """
 
+    backend: str
+    stored: int
     weights: int
+    loading: int
+    activations: int | None
+    tokens: int
     cache_per_token: int
+    context: int | None
+    cache_at_context: int | None
     cache_at_most: int | None
     available: int | None
 
     @property
     def fits(self) -> bool | None:
-        """Whether the weights fit; None where it is not known what is available."""
-        return None if self.available is None else self.weights <= self.available
+        """Whether the weights and the cache asked for fit; None where it is not known what is available."""
+        wanted = self.loading + (self.cache_at_context or 0)
+        return None if self.available is None else wanted <= self.available
 
 
-def memory_plan(graph: Graph, max_positions: int | None) -> MemoryPlan:
-    """The plan of a graph whose params have their sizes."""
-    per_token = cache_bytes(graph, 1, 1) - cache_bytes(graph, 1, 0)
-    at_most = None if max_positions is None else cache_bytes(graph, 1, max_positions)
-    return MemoryPlan(resident_bytes(graph), per_token, at_most, available_memory())
+def memory_plan(built: BuiltModel, max_positions: int | None, context: int | None) -> MemoryPlan:
+    """The plan of a model with the profile it was built for; prompts are read in chunks of 512 tokens."""
+    graph = built.graph
+    tokens = min(CHUNK, max_positions or CHUNK, context or CHUNK)
+    use = memory_of(built, tokens)
+    return MemoryPlan(
+        backend=backend_of(built.profile).name,
+        stored=built.report.nbytes,
+        weights=use.weights,
+        loading=use.loading,
+        activations=use.activations,
+        tokens=tokens,
+        cache_per_token=cache_bytes(graph, 1, 1) - cache_bytes(graph, 1, 0),
+        context=context,
+        cache_at_context=None if context is None else cache_bytes(graph, 1, context),
+        cache_at_most=None if max_positions is None else cache_bytes(graph, 1, max_positions),
+        available=available_memory(),
+    )

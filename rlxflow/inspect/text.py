@@ -93,10 +93,18 @@ def _pooling(settings: EmbeddingSettings) -> str:
 def _memory(plan: MemoryPlan) -> list[str]:
     available = "" if plan.available is None else f"; {size_text(plan.available)} available"
     too_much = "  does not fit" if plan.fits is False else ""
-    lines = [_line("memory", f"weights {size_text(plan.weights)} as f32{available}{too_much}")]
+    kept = f"weights {size_text(plan.stored)} stored, {size_text(plan.weights)} on backend {plan.backend}"
+    loading = f", {size_text(plan.loading)} while loading"
+    lines = [_line("memory", kept + loading + available + too_much)]
+    if plan.activations is not None:
+        lines.append(_line("", f"activations {size_text(plan.activations)} for {plan.tokens} tokens"))
     if plan.cache_per_token:
-        longest = "" if plan.cache_at_most is None else f", {size_text(plan.cache_at_most)} at the longest"
-        lines.append(_line("cache", f"{plan.cache_per_token:,} bytes per token{longest}"))
+        sizes = [f"{plan.cache_per_token:,} bytes per token"]
+        if plan.cache_at_context is not None:
+            sizes.append(f"{size_text(plan.cache_at_context)} for {plan.context:,} tokens")
+        if plan.cache_at_most is not None:
+            sizes.append(f"{size_text(plan.cache_at_most)} at the longest")
+        lines.append(_line("cache", ", ".join(sizes)))
     return lines
 
 

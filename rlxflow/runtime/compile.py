@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlxflow.backends.base import Backend, Executable
+from rlxflow.backends.base import Backend, Executable, MemoryUse
 from rlxflow.backends.find import find_backend
 from rlxflow.errors import FusionError, InputError, nearest
 from rlxflow.flow.built import BuiltModel
@@ -65,6 +65,15 @@ def _optimized(
     if strict:
         require_clean(optimized.report, built.expected is not None)
     return optimized
+
+
+def memory_of(built: BuiltModel, tokens: int, profile: str | CompileProfile | None = None) -> MemoryUse:
+    """What the program takes, and a call for so many tokens of one sequence; no weight is read."""
+    settings = settings_of(built, profile)
+    backend = backend_of(settings)
+    graph = wanted_graph(built, ["last_logits"] if "last_logits" in built.graph.outputs else None)
+    optimized = optimize(graph, settings, facts_for(settings, tokens), backend.claims)
+    return backend.memory(optimized.graph, settings, tokens)
 
 
 def explain(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +11,11 @@ from rlxflow.errors import ConfigError, WeightsError, printable
 from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
 from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
-from rlxflow.ir.graph import Graph
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
 from rlxflow.runtime.model_files import model_files
 from rlxflow.runtime.progress import bar
-from rlxflow.weights.memory import check_memory
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -55,7 +52,6 @@ def load(
     )
     if files.tokenizer is not None:
         files.tokenizer.check_rows(getattr(config, "vocab_size", 2**32))
-    check_memory(resident_bytes(built.graph))
     name = Path(os.fsdecode(path)).name or chosen.model_type
     model = Model(name, built, config, files.tokenizer, files.embedding, files.chat_template, files)
     try:
@@ -68,16 +64,6 @@ def load(
             "the weights do not fit in memory", code="RLX-W036", where=files.where, hint=hint
         ) from error
     return model
-
-
-def resident_bytes(graph: Graph) -> int:
-    """What the reference backend holds: floats widened to f32, and beside them the largest as stored."""
-    held = stored = 0
-    for value in graph.params.values():
-        count = math.prod(size for size in value.shape if isinstance(size, int))
-        held += 4 * count if value.dtype.is_float else value.dtype.nbytes((count,))
-        stored = max(stored, value.dtype.nbytes((count,)))
-    return held + stored
 
 
 def choose_recipe(raw: Mapping[str, Any], where: str, recipe: str | ModelRecipe | None) -> ModelRecipe:

@@ -307,3 +307,20 @@ def test_inspect_from_python(llama: str) -> None:
     assert found.report.ok
     with pytest.raises(RlxError, match="RLX-W001"):
         inspect_model("no/such/model")
+
+
+def test_inspect_tells_the_memory_plan(cli: Cli, llama: str) -> None:
+    import rlxflow
+
+    data = cli("inspect", llama, "--context", "50", "--json").data["memory"]
+    model = rlxflow.load(llama)
+    assert data["stored"] == model.report.nbytes <= data["weights"] < data["loading"]
+    state = model.executable.new_state(1, 50)
+    assert data["cache_at_context"] == sum(a.nbytes for a in state.arrays.values())
+    assert data["cache_at_context"] == 50 * data["cache_per_token"]
+    half = cli("inspect", llama, "--context", "50", "--set", "precision.kv_cache=f16", "--json").data
+    assert 2 * half["memory"]["cache_at_context"] == data["cache_at_context"]
+    shown = cli("inspect", llama, "--context", "50").out
+    assert "for 50 tokens" in shown and "on backend reference" in shown
+    wrong = cli("inspect", llama, "--context", "0")
+    assert wrong.code == 2 and "not a number of tokens" in wrong.err

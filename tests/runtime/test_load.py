@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import rlxflow
 from rlxflow.errors import RlxError
-from rlxflow.runtime.load import resident_bytes
+from rlxflow.runtime.compile import memory_of
 from rlxflow.weights.safetensors import SafetensorsFile
 
 GOLDEN = goldens.hf_case("llama", "gqa_tied")
@@ -137,8 +137,7 @@ def test_more_layers_than_the_file_has(folder: Path) -> None:
 def test_R9_weights_larger_than_memory_are_refused_before_they_are_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = rlxflow.load(folder).graph
-    needed = resident_bytes(graph)
+    needed = memory_of(rlxflow.load(folder).built, 1).loading
     assert needed >= 4 * sum(array.size for array in GOLDEN.weights.values())
     read: list[str] = []
     monkeypatch.setattr(SafetensorsFile, "read", lambda self, key: read.append(key))
@@ -149,9 +148,10 @@ def test_R9_weights_larger_than_memory_are_refused_before_they_are_read(
 
 def test_R9_half_precision_counts_as_what_it_widens_to(tmp_path: Path) -> None:
     halves = {key: value.astype(np.float16) for key, value in GOLDEN.weights.items()}
-    graph = rlxflow.load(write_model(tmp_path, GOLDEN.config, halves)).graph
+    built = rlxflow.load(write_model(tmp_path, GOLDEN.config, halves)).built
     total = sum(value.size for value in halves.values())
-    assert 4 * total <= resident_bytes(graph) < 4.5 * total
+    use = memory_of(built, 1)
+    assert 4 * total == use.weights <= use.loading < 4.5 * total
 
 
 def test_R9_running_out_of_memory_while_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_weights_that_change_while_they_are_read(folder: Path, monkeypatch: pyte
         path.unlink()
         path.write_bytes(data)
 
-    monkeypatch.setattr("rlxflow.runtime.load.check_memory", touch)
+    monkeypatch.setattr("rlxflow.backends.reference.backend.check_memory", touch)
     refused(folder, "RLX-W047", "load it again")
 
 

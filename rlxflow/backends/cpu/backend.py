@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlxflow.backends.base import MemoryUse
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import emit
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
+from rlxflow.backends.cpu.memory_use import memory_use
 from rlxflow.backends.cpu.object_cache import cached_code
 from rlxflow.backends.cpu.planner import make_plan
 from rlxflow.backends.cpu.regions import SUPPORTED
@@ -18,6 +20,7 @@ from rlxflow.backends.cpu.traced import TracedCalls
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
+from rlxflow.weights.memory import check_memory
 from rlxflow.weights.source import Weights
 
 if TYPE_CHECKING:
@@ -44,9 +47,15 @@ class CpuBackend:
     def claims(self, node: Node) -> bool:
         return self.runs(node.op)
 
+    def memory(self, graph: Graph, profile: CompileProfile, tokens: int) -> MemoryUse:
+        target = host_target(self.target)
+        plan = make_plan(graph, target, profile.precision, profile.backend.cpu.unfuse_regions)
+        return memory_use(graph, plan, target, thread_count(profile.backend.cpu.threads), tokens)
+
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> CpuExecutable:
         target = host_target(self.target)
         plan = make_plan(graph, target, profile.precision, profile.backend.cpu.unfuse_regions)
+        check_memory(memory_use(graph, plan, target, 1, 1).loading)
         key = f"{plan.text} {self.checked} {self.traced}"
         about = f"{graph.name}, {len(plan.steps)} steps, {target.name}"
 

@@ -6,11 +6,13 @@ do not depend on its company.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlxflow.backends.base import MemoryUse, largest_stored
 from rlxflow.backends.reference.executable import ReferenceExecutable
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array
@@ -18,6 +20,7 @@ from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
+from rlxflow.weights.memory import check_memory
 from rlxflow.weights.source import Weights
 
 if TYPE_CHECKING:
@@ -37,7 +40,16 @@ class ReferenceBackend:
     def claims(self, node: Node) -> bool:
         return self.runs(node.op)
 
+    def memory(self, graph: Graph, profile: CompileProfile, tokens: int) -> MemoryUse:
+        wide = np.dtype(self.compute).itemsize
+        held = 0
+        for value in graph.params.values():
+            count = math.prod(size for size in value.shape if isinstance(size, int))
+            held += wide * count if value.dtype.is_float else value.dtype.nbytes((count,))
+        return MemoryUse(held, largest_stored(graph), None)
+
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> ReferenceExecutable:
+        check_memory(self.memory(graph, profile, 1).loading)
         params = {v: self._widen(v.node, weights) for v in graph.params.values()}
         return ReferenceExecutable(graph, params)
 
