@@ -9,7 +9,7 @@ import numpy as np
 
 from rlxflow.backends.reference.backend import ReferenceBackend
 from rlxflow.backends.reference.executable import ReferenceExecutable
-from rlxflow.dtypes import Array, f32
+from rlxflow.dtypes import Array, DType, f32
 from rlxflow.flow.declared import declare
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.lowering import lower
@@ -37,18 +37,20 @@ class Drawn:
         return (rng.normal(0, scale, self._shapes[key]) + ("norm.w" in key.lower())).astype(np.float32)  # type: ignore[arg-type]
 
 
-def graph_of(flow: ModelFlow, *, fusable: bool = False) -> Graph:
+def graph_of(flow: ModelFlow, *, fusable: bool = False, kv_dtype: DType = f32) -> Graph:
     types: dict[str, tuple[str, Type] | None] = {
         k: (t[0], Type(f32, tuple(HIDDEN if d == UNKNOWN else d for d in t[1].shape))) if t else None
         for k, t in declare(flow).types.items()
     }
-    lowered = lower(flow, types, fusable=fusable)
+    lowered = lower(flow, types, fusable=fusable, kv_dtype=kv_dtype)
     assert lowered.problems == () and lowered.graph is not None
     return verify(lowered.graph)
 
 
-def compiled(flow: ModelFlow, *, fusable: bool = False, compute: Any = np.float32) -> ReferenceExecutable:
-    graph, backend = graph_of(flow, fusable=fusable), ReferenceBackend(compute)
+def compiled(
+    flow: ModelFlow, *, fusable: bool = False, compute: Any = np.float32, kv_dtype: DType = f32
+) -> ReferenceExecutable:
+    graph, backend = graph_of(flow, fusable=fusable, kv_dtype=kv_dtype), ReferenceBackend(compute)
     return backend.compile(legalize(graph, backend.claims), Drawn(graph), None)  # type: ignore[arg-type]
 
 

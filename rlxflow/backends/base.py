@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,8 @@ from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
 from rlxflow.weights.source import Weights
+
+CACHE_LINE = 64  # bytes
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -38,11 +41,10 @@ class CacheState:
         if capacity <= self.capacity:
             return
         capacity = max(capacity, 2 * self.capacity)
-        for name, old in self.arrays.items():
-            if name in self.recurrent:
-                continue
-            new = np.zeros((*old.shape[:2], capacity, old.shape[3]), old.dtype)
-            new[:, :, : self.capacity] = old
+        growing = {name: a for name, a in self.arrays.items() if name not in self.recurrent}
+        types = {n: ((*a.shape[:2], capacity, a.shape[3]), a.dtype) for n, a in growing.items()}
+        for name, new in _zeros(types).items():
+            new[:, :, : self.capacity] = growing[name]
             self.arrays[name] = new
         self.capacity = capacity
 
@@ -67,11 +69,20 @@ def recurrent_states(graph: Graph) -> frozenset[str]:
 
 def empty_state(graph: Graph, batch: int, capacity: int) -> CacheState:
     """Caches for `batch` sequences of up to `capacity` tokens, of which none has been seen."""
-    arrays = {}
-    for state in graph.states:
-        shape = bind_shape(state.before.shape, {"B": batch, "C": capacity})
-        arrays[state.name] = np.zeros(shape, to_numpy(state.before.dtype))
-    return CacheState(arrays, np.zeros(batch, np.int32), capacity, recurrent_states(graph))
+    sizes = {"B": batch, "C": capacity}
+    types = {s.name: (bind_shape(s.before.shape, sizes), to_numpy(s.before.dtype)) for s in graph.states}
+    return CacheState(_zeros(types), np.zeros(batch, np.int32), capacity, recurrent_states(graph))
+
+
+def _zeros(types: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> dict[str, Array]:
+    """Arrays of zeros in one block of memory, which may get large pages; each at a cache line."""
+    sizes = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in types.items()}
+    block = np.zeros(sum(size + CACHE_LINE for size in sizes.values()) + CACHE_LINE, np.uint8)
+    arrays, start = {}, -block.ctypes.data % CACHE_LINE
+    for name, (shape, dtype) in types.items():
+        arrays[name] = block[start : start + sizes[name]].view(dtype).reshape(shape)
+        start += -(-sizes[name] // CACHE_LINE) * CACHE_LINE
+    return arrays
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import rlxflow.ops  # noqa: F401  (fills the op table)
 from rlxflow.backends.cpu.backend import CpuBackend
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.reference.backend import ReferenceBackend
-from rlxflow.dtypes import f32, from_numpy
+from rlxflow.dtypes import DType, f32, from_numpy
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.fusion.legalize import legalize
 from rlxflow.ir.builder import GraphBuilder
@@ -87,9 +87,14 @@ def rand(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Array:
 
 
 def compile_decoder(
-    flow: ModelFlow, *, threads: int = 1, checked: bool = False, target: str | None = None
+    flow: ModelFlow,
+    *,
+    threads: int = 1,
+    checked: bool = False,
+    target: str | None = None,
+    kv_dtype: DType = f32,
 ) -> CpuExecutable:
     """A decoder of `reference_models`, with the weights drawn there."""
-    graph, backend = graph_of(flow), CpuBackend(target, checked)
+    graph, backend = graph_of(flow, kv_dtype=kv_dtype), CpuBackend(target, checked)
     profile = load_profile("exact", [f"backend.cpu.threads={threads}"])
     return backend.compile(legalize(graph, backend.claims), Drawn(graph), profile)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from reference_models import compiled, decoder, step, tokens
 
 import rlxflow
 from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.dtypes import f16
 from rlxflow.errors import BackendError, InputError
 from rlxflow.profile.load import load_profile
 
@@ -171,3 +172,20 @@ def test_only_wanted_outputs_are_computed_but_caches_always(teams: dict[int, Cpu
     found = step(run, last, ids[:, 5:], [5], [1], outputs=("last_logits",))
     assert list(found) == ["last_logits"]
     assert worst(found["last_logits"], whole["last_logits"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("heads", [(4, 4, 6), (4, 2, 20), (12, 1, 16), (6, 2, 33)])
+@pytest.mark.parametrize("target", TARGETS)
+def test_half_precision_caches(heads: tuple[int, int, int], target: str) -> None:
+    """Keys and values rounded to f16 once, as the reference backend has them; the rounding shows."""
+    heads_, kv_heads, head_dim = heads
+    flow = decoder(1, num_heads=heads_, num_kv_heads=kv_heads, head_dim=head_dim - head_dim % 2, window=90)
+    half = compiled(flow, kv_dtype=f16)
+    full = compiled(flow)
+    run = compile_decoder(flow, target=target, checked=True, kv_dtype=f16)
+    lengths = np.array([150, 71, 0])
+    ids, _ = tokens(lengths, 150, seed=1)
+    for sizes in ([150], [70, 1, 78, 1]):
+        got, want, exact = (in_chunks(m, ids, lengths, sizes)[1] for m in (run, half, full))
+        assert worst(got, want) <= 2e-4  # a value near a tie may round the other way
+        assert worst(got, exact) > TOLERANCE

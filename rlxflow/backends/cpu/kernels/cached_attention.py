@@ -18,7 +18,14 @@ from rlxflow.backends.cpu.code import F32, HALF, I32, I64, PTR, Code, Module, Va
 from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.key_scores import score_rows, score_transposed
 from rlxflow.backends.cpu.kernels.row_values import caller_row
-from rlxflow.backends.cpu.kernels.running_softmax import KEYS, Shape, begin_record, finish_row, meet_block
+from rlxflow.backends.cpu.kernels.running_softmax import (
+    AHEAD,
+    KEYS,
+    Shape,
+    begin_record,
+    finish_row,
+    meet_block,
+)
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
 from rlxflow.backends.cpu.target import Target
 
@@ -305,7 +312,7 @@ def _block(code: Code, a: CachedAttention, cache: Value, first: Value, count: Va
         line, target = code.at(source, start, HALF), code.at(wide, start)
         for d in range(0, a.head_dim, code.lanes):
             lanes = min(code.lanes, a.head_dim - d)
-            code.prefetch(line, (KEYS * a.head_dim + d) // 2)
+            code.prefetch(line, (AHEAD + d) // 2, near=False)
             code.put_vector(code.get_half(line, d, lanes), target, d, lanes)
 
     code.loop(0, count, 1, row)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from rlxflow.backends.cpu.code import F32, Code, Value, i64
-from rlxflow.backends.cpu.kernels.running_softmax import KEYS
+from rlxflow.backends.cpu.kernels.running_softmax import AHEAD, KEYS
 
 PAIR = 2  # vectors of keys that are scored at once
 
@@ -45,28 +45,42 @@ def score_rows(
 ) -> None:
     """keys: rows of `head_dim`; of a last vector that is not full, the last key is repeated."""
     lanes = code.lanes
-    last = code.sub(count, i64(1))
+    whole = code.and_(count, i64(-lanes))
 
-    def some(j: Value, _: tuple[Value, ...]) -> None:
-        rows = []
-        for i in range(lanes):
-            number = code.minimum(code.add(j, i64(i)), last)
-            rows.append(code.at(keys, code.mul(number, i64(head_dim))))
-        for query, line in zip(queries, lines, strict=True):
-            sums = [code.zero] * lanes
-            for d in range(0, head_dim, code.lanes):
-                count = min(code.lanes, head_dim - d)
-                channels = code.get_vector(query, d, count)
-                sums = [
-                    code.fma_(channels, code.get_vector(row, d, count), s)
-                    for row, s in zip(rows, sums, strict=True)
-                ]
-            code.put_vector(totals(code, sums), line, j)
-        for row in rows:
-            for d in range(0, head_dim, 16):
-                code.prefetch(row, KEYS * head_dim + d)
+    def full(j: Value, _: tuple[Value, ...]) -> None:
+        some = code.at(keys, code.mul(j, i64(head_dim)))
+        rows = [code.at(some, i * head_dim) for i in range(lanes)]
+        _score_vector(code, head_dim, queries, rows, lines, j)
 
-    code.loop(0, count, lanes, some)
+    code.loop(0, whole, lanes, full)
+    with code.if_then(code.icmp_signed("<", whole, count)):
+        last = code.sub(count, i64(1))
+        numbers = [code.minimum(code.add(whole, i64(i)), last) for i in range(lanes)]
+        rows = [code.at(keys, code.mul(n, i64(head_dim))) for n in numbers]
+        _score_vector(code, head_dim, queries, rows, lines, whole)
+
+
+def _score_vector(
+    code: Code,
+    head_dim: int,
+    queries: Sequence[Value],
+    rows: Sequence[Value],
+    lines: Sequence[Value],
+    j: Value,
+) -> None:
+    """The scores of as many keys as a vector has lanes, at place `j` of the lines."""
+    places = [(d, min(code.lanes, head_dim - d)) for d in range(0, head_dim, code.lanes)]
+    for number, (query, line) in enumerate(zip(queries, lines, strict=True)):
+        channels = [code.get_vector(query, d, count) for d, count in places]
+        sums = []
+        for row in rows:  # in the order of memory
+            total = code.zero
+            for (d, count), channel in zip(places, channels, strict=True):
+                total = code.fma_(channel, code.get_vector(row, d, count), total)
+                if number == 0:
+                    code.prefetch(row, AHEAD + d, near=False)
+            sums.append(total)
+        code.put_vector(totals(code, sums), line, j)
 
 
 def totals(code: Code, vectors: Sequence[Value]) -> Value:

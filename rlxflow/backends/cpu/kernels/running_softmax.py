@@ -14,6 +14,7 @@ from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, f32, i64
 
 KEYS = 64  # of a block
+AHEAD = 2048  # floats: what is fetched while a key or value is worked on
 TOP, TOTAL, FACTOR, SUMS = (
     0,
     1,
@@ -125,7 +126,7 @@ def _add_values(
             loaded = []
             for c, lanes in columns:
                 loaded.append(code.get_vector(row, c, lanes))
-                code.prefetch(row, KEYS * shape.head_dim + c)
+                code.prefetch(row, AHEAD + c, near=False)
             new = []
             for r, line in enumerate(lines):
                 weight = code.splat(code.get(line, j))
