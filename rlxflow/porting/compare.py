@@ -152,6 +152,7 @@ class _Comparer:
             valid=self.valid,
             sizes=self.sizes,
             source=self.built.weights,
+            stored=self.built.source,
         )
         if anchor.before is None:
             return region

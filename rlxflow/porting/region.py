@@ -22,7 +22,10 @@ Change: TypeAlias = Callable[[Node, list[Any]], Any]
 
 @dataclass(frozen=True)
 class Region:
-    """The nodes from anchors to one target, the arrays at its borders, and what the target should be."""
+    """The nodes from anchors to one target, the arrays at its borders, and what the target should be.
+
+    `source` has the weights that the flow wants, `stored` all that the files hold.
+    """
 
     graph: Graph
     target: Value
@@ -32,6 +35,7 @@ class Region:
     valid: Array | None
     sizes: Mapping[str, int]
     source: WeightSource
+    stored: WeightSource
 
     def has(self, *ops: str) -> list[Node]:
         """The nodes of these ops."""
@@ -60,6 +64,16 @@ class Region:
             return np.zeros(bind_shape(node.attrs["shape"], self.sizes), dtype)
         assert node.op.reference_fn is not None  # the graph is of primitive ops
         return node.op.reference_fn(*operands, **bind_attrs({**node.attrs, **attrs}, self.sizes))
+
+    def bias_of(self, key: str) -> Array | None:
+        """The stored bias of a module whose weight has this key; None where there is none, or we read it."""
+        wanted = key.removesuffix(".weight") + ".bias"
+        if wanted == key or wanted in self.graph.params:
+            return None
+        for name in self.stored.keys():  # noqa: SIM118 (a source is no mapping)
+            if name == wanted or name.endswith(f".{wanted}"):
+                return self.stored.read(name).astype(np.float32)
+        return None
 
     def error(self, actual: Array) -> float:
         """max|a − b| / max(1, max|b|) over valid positions; infinite where shapes differ or not finite."""
@@ -93,6 +107,7 @@ def cut_out(
     valid: Array | None,
     sizes: Mapping[str, int],
     source: WeightSource,
+    stored: WeightSource,
 ) -> Region:
     """The region that computes `target` from the nearest known values (itself not counted)."""
     wanted, todo = set(), [target.node]
@@ -110,7 +125,7 @@ def cut_out(
     nodes = tuple(n for n in graph.nodes if n in wanted)
     order = {node: i for i, node in enumerate(graph.nodes)}
     given = dict(sorted(given.items(), key=lambda item: order[item[0].node]))
-    return Region(graph, target, nodes, given, expected, valid, sizes, source)
+    return Region(graph, target, nodes, given, expected, valid, sizes, source, stored)
 
 
 def read_weight(source: WeightSource, node: Node) -> Array:

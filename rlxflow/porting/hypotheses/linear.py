@@ -64,9 +64,14 @@ def _matching_columns(ours: Array, wanted: Array) -> Array | None:
 
 def bias(region: Region) -> Iterator[Cause]:
     """The difference is one vector at every token, and there is a place for a bias."""
-    if not region.has("linear", "layer_norm"):
+    nodes = region.has("linear", "layer_norm")
+    if not nodes:
         return
     ours = region.run()
+    unread = region.bias_of(_key(nodes[-1]))
+    if unread is not None and unread.shape == ours.shape[-1:]:
+        text = f"bias: the files hold one beside {_key(nodes[-1])}, which we do not read"
+        yield Cause("bias", text, region.error(ours + unread))
     difference = float_rows(at_valid(region.expected, region.valid) - at_valid(ours, region.valid))
     if len(difference) < 2:
         return
@@ -86,12 +91,12 @@ def other_tensor(region: Region) -> Iterator[Cause]:
     node = linears[0]
     own = _key(node)
     shape = node.inputs[1].shape
-    keys = [k for k in region.source.keys() if k != own and region.source.info(k).shape == shape]  # noqa: SIM118
+    keys = [k for k in region.stored.keys() if k != own and region.stored.info(k).shape == shape]  # noqa: SIM118
     for key in sorted(keys, key=lambda k: _distance(own, k))[:MOST_TENSORS]:
-        info = region.source.info(key)
+        info = region.stored.info(key)
         if not info.dtype.is_float or info.dtype.packed:
             continue
-        stored = region.source.read(key).astype(np.float32)
+        stored = region.stored.read(key).astype(np.float32)
         tied = {"lm_head.weight"} & {own, key} or ("embed" in key and "head" in own)
         kind = "tied head" if tied else "swapped weight"
         what = f"the reference uses {key} where we use {own}"

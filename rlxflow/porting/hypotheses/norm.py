@@ -9,6 +9,7 @@ import numpy as np
 
 from rlxflow.ir.values import Node
 from rlxflow.ops.norm import layer_norm, rms_norm
+from rlxflow.porting.anchors import weight_of
 from rlxflow.porting.hypotheses.cause import Cause, best_number, tried, with_attrs
 from rlxflow.porting.region import Region
 
@@ -56,7 +57,8 @@ def kind(region: Region) -> Iterator[Cause]:
             return None
         assert rms_norm.reference_fn is not None and layer_norm.reference_fn is not None
         if ours == "rms_norm":
-            return layer_norm.reference_fn(operands[0], operands[1], None, eps=node.attrs["eps"])
+            bias = region.bias_of(weight_of(node.operands[1])[0])
+            return layer_norm.reference_fn(operands[0], operands[1], bias, eps=node.attrs["eps"])
         return rms_norm.reference_fn(operands[0], operands[1], eps=node.attrs["eps"], unit_offset=False)
 
     other = "a LayerNorm" if ours == "rms_norm" else "an RMSNorm"
