@@ -148,6 +148,40 @@ def BertEncoderLayerStage() -> Any:
     )
 
 
+def NomicEncoderLayerSpec() -> Any:
+    from rlxflow import NomicEncoderLayerSpec
+
+    spec = NomicEncoderLayerSpec("encoder.layers.0", 8, 2, head_dim=4, intermediate_size=16, eps=1e-12)
+    assert (spec.activation, spec.mask_input) == ("silu", "attention_mask")
+
+
+def NomicEncoderLayerStage() -> Any:
+    from rlxflow import NomicEncoderLayerSpec, NomicEncoderLayerStage
+
+    spec = NomicEncoderLayerSpec("encoder.layers.0", 8, 2, head_dim=4, intermediate_size=16, eps=1e-12)
+    return NomicEncoderLayerStage(spec)
+
+
+def VitSelfAttnSpec() -> Any:
+    from rlxflow import ModelFlow, VitSelfAttnSpec, VitSelfAttnStage
+
+    attention = VitSelfAttnStage(VitSelfAttnSpec("blocks.0.attn", hidden_size=8, num_heads=2))
+    assert ModelFlow("m").input("x", ("B", 5, 8)).stage(attention).output("y").check() == ()
+    return attention
+
+
+def dinov2_layer_fused() -> Any:
+    from rlxflow import dinov2_layer_fused
+
+    return dinov2_layer_fused(0, hidden_size=8, num_heads=2, eps=1e-6)
+
+
+def nomic_vision_layer_fused() -> Any:
+    from rlxflow import nomic_vision_layer_fused
+
+    return nomic_vision_layer_fused(0, hidden_size=8, num_heads=2, eps=1e-6)
+
+
 def ClsTokenPoolStage() -> Any:
     import numpy as np
 

@@ -129,10 +129,10 @@ CODES: dict[str, str] = {
     "RLX-F027": "a function that should make a flow or a stage raised, or returned something else",
     "RLX-F028": "stages after the last output, whose value nothing uses",
     "RLX-F030": "a weight that holds several parts, without a size for them",
+    "RLX-F031": "rope tables that depend on the length of a sequence, without a decoder's inputs",
     "RLX-F060": "a size that a stage needs as a number, and that only a call tells",
     "RLX-F061": "a hybrid layer pattern that breaks the rules",
     "RLX-F062": "a hybrid layer pattern with a symbol that has no function",
-    "RLX-F031": "rope tables that depend on the length of a sequence, without a decoder's inputs",
     # I: graphs
     "RLX-I001": "something that is not a size or a shape",
     "RLX-I002": "a named size that nothing tells",
