@@ -1,26 +1,35 @@
-"""Weights in half precision, two to a word: half the bytes; multiplied and summed in f32."""
+"""Weights in half precision, two to a word: half the bytes; multiplied and summed in f32.
+
+The words of a block of 64 elements hold elements j and 32 + j. So a tile runs over the low halves of a block
+and then over the high halves, which lie in the cache by then: two short loops, where one that unpacks both
+halves of a word would hold more values than there are registers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import TILE_ARGUMENTS, fetch, words_of
+from rlxflow.backends.cpu.form import TILE_ARGUMENTS, fetch
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import DTYPES, Array, to_numpy
 
+BLOCK = 64
+Values = tuple[Value, ...]
+Widen = Callable[[Code, Value], Value]  # a vector of words to f32
+
 
 @dataclass(frozen=True)
 class HalfForm:
-    """A form (see `Form`) whose word holds elements k and k + 1, the first one in the low half.
-
-    `widen` makes f32 of the low and of the high halves of a vector of words.
-    """
+    """A form (see `Form`). `low` and `high` make f32 of the low and the high halves of words."""
 
     name: str
-    widen: Callable[[Code, Value], tuple[Value, Value]]
+    low: Widen
+    high: Widen
     x: Quantised | None = None
 
     @property
@@ -31,7 +40,11 @@ class HalfForm:
         return -(-depth // 2)
 
     def encode(self, rows: Array) -> Array:
-        return words_of(rows.astype(to_numpy(DTYPES[self.name]), copy=False))
+        halves = rows.astype(to_numpy(DTYPES[self.name]), copy=False).view(np.uint16)
+        rest = halves.shape[1] % BLOCK
+        whole = halves[:, : halves.shape[1] - rest].reshape(len(rows), -1, BLOCK)
+        words = _paired(whole).reshape(len(rows), -1)
+        return np.hstack([words, _paired(halves[:, -rest:])]) if rest else words
 
     def tile_rows(self, target: Target) -> int:
         return target.tile_rows
@@ -50,28 +63,47 @@ class HalfForm:
             x_stride: Value,
             out_stride: Value,
         ) -> None:
-            rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+            def half(widen: Widen, first: Value, line: Value, count: Value, sums: Values) -> Values:
+                """The low or the high halves of a block, which belong to x from `first` on."""
+                place = code.at(x, first)
+                rows = [code.at(place, code.mul(i64(r), x_stride)) for r in range(height)]
 
-            def step(word: Value, sums: tuple[Value, ...], elements: int) -> tuple[Value, ...]:
-                offset = code.mul(word, i64(panel))
-                fetch(code, ahead, pace, word, height, shared)
-                line = code.at(packed, offset)
-                weights = [self.widen(code, code.get_as(line, code.ints, c * lanes)) for c in (0, 1)]
-                for k in range(elements):
+                def step(j: Value, sums: Values) -> list[Value]:
+                    word = code.add(line, j)
+                    if widen is self.low:
+                        fetch(code, ahead, pace, word, height, shared)
+                    place = code.at(packed, code.mul(word, i64(panel)))
+                    words = [code.get_as(place, code.ints, c * lanes) for c in (0, 1)]
+                    weights = [widen(code, w) for w in words]
                     new = []
                     for r in range(height):
-                        factor = code.splat(code.get(rows[r], code.add(code.mul(word, i64(2)), i64(k)), F32))
-                        new += [code.fma_(factor, weights[c][k], sums[2 * r + c]) for c in (0, 1)]
-                    sums = tuple(new)
-                return sums
+                        factor = code.splat(code.get(rows[r], j, F32))
+                        new += [code.fma_(factor, weights[c], sums[2 * r + c]) for c in (0, 1)]
+                    return new
 
-            whole, odd = code.sdiv(depth, i64(2)), code.srem(depth, i64(2))
-            sums = code.loop(0, whole, 1, lambda w, s: step(w, s, 2), [code.zero] * (2 * height))
-            # an odd last element has zeros beside it, but nobody knows what x has
-            sums = code.loop(whole, code.add(whole, odd), 1, lambda w, s: step(w, s, 1), sums)
+                return code.loop(0, count, 1, step, sums)
+
+            def block(first: Value, sums: Values) -> Values:
+                size = code.minimum(code.sub(depth, first), BLOCK)
+                words = code.sdiv(code.add(size, i64(1)), i64(2))
+                line = code.sdiv(first, i64(2))
+                sums = half(self.low, first, line, words, sums)
+                return half(self.high, code.add(first, words), line, code.sub(size, words), sums)
+
+            sums = code.loop(0, depth, BLOCK, block, [code.zero] * (2 * height))
             for r in range(height):
                 line = code.at(out, code.mul(i64(r), out_stride))
                 for c in (0, 1):
                     code.put_vector(sums[2 * r + c], line, c * lanes)
 
         return module.function(("tile", self.name, height, shared), TILE_ARGUMENTS, body)
+
+
+def _paired(halves: Array) -> Array:
+    """Blocks [..., size] of halves as words [..., ceil(size / 2)]."""
+    size = halves.shape[-1]
+    words = -(-size // 2)
+    pairs = np.zeros((*halves.shape[:-1], words, 2), np.uint16)
+    pairs[..., 0] = halves[..., :words]
+    pairs[..., : size - words, 1] = halves[..., words:]
+    return pairs.view(np.uint32)[..., 0]

@@ -11,19 +11,17 @@ BIAS = 2.0**112  # between the exponents of f16 and f32
 INFINITE = 0x0F800000  # where f16's infinity and NaN begin, shifted to f32's place
 
 
-def widen(code: Code, words: Value) -> tuple[Value, Value]:
-    """The low and the high halves of words as f32; exact."""
-    high = code.lshr(words, code.fill_int(16))
-    return _widened(code, words), _widened(code, high)
-
-
-def _widened(code: Code, words: Value) -> Value:
-    """The f16 in the low half of each word."""
+def low(code: Code, words: Value) -> Value:
+    """The f16 in the low half of each word; exact."""
     target = code.owner.target
     if "x86" in target.triple and not target.has("f16c"):
         return _shifted(code, words)
     shorts = code.trunc(words, ir.VectorType(ir.IntType(16), code.lanes))
     return code.fpext(code.bitcast(shorts, ir.VectorType(ir.HalfType(), code.lanes)), code.vector)
+
+
+def high(code: Code, words: Value) -> Value:
+    return low(code, code.lshr(words, code.fill_int(16)))
 
 
 def _shifted(code: Code, words: Value) -> Value:
@@ -36,4 +34,4 @@ def _shifted(code: Code, words: Value) -> Value:
     return code.bitcast(code.or_(code.select(is_special, special, scaled), sign), code.vector)
 
 
-FORMS = (HalfForm("f16", widen),)
+FORMS = (HalfForm("f16", low, high),)
