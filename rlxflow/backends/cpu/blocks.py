@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlxflow.backends.cpu.code import I32, Code, Value, i64
-from rlxflow.backends.cpu.forms.f16 import widen
+from rlxflow.backends.cpu.forms.f16 import high, low
 from rlxflow.dtypes import Array, DType
 
 
@@ -128,9 +128,9 @@ class Unit:
         code = self.code
         word = code.get_as(self._group, code.ints)
         if self._blocks.group == 1:
-            return widen(code, word)[index]
+            return (low, high)[index](code, word)
         shift = code.trunc(code.shl(self._in_group, i64(4)), I32)
-        return widen(code, code.lshr(word, code.splat(shift)))[0]
+        return low(code, code.lshr(word, code.splat(shift)))
 
     def bits(self, word: Value, shift: int, mask: int) -> Value:
         """(byte >> shift) & mask in every byte, for bits that stay within it; a negative shift goes up."""
