@@ -1,6 +1,6 @@
-"""Turn texts into vectors: one JSON array per line, a .npy file, or a table of similarities.
+"""Turn texts or images into vectors: one JSON array per line, a .npy file, or a table of similarities.
 
-Texts are arguments, or lines of standard input.
+Texts are arguments, or lines of standard input; for a vision encoder they are the paths of image files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts; none: lines of standard input")
+    parser.add_argument(
+        "texts", metavar="TEXT", nargs="*", help="texts, or images; none: lines of standard input"
+    )
     parser.add_argument("--out", metavar="FILE.npy", help="write float32 [n, d] to this file instead")
     parser.add_argument("--similarity", action="store_true", help="print the cosine of every pair instead")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
@@ -38,13 +40,20 @@ def run(args: argparse.Namespace) -> int:
     texts = args.texts or _lines()
     model = load_model(args)
     began = time.perf_counter()
-    vectors = model.embed(
-        texts,
-        batch_size=args.batch_size,
-        normalize=args.normalize,
-        progress=False if args.quiet else None,
-        prompt_name=args.prompt_name,
-    )
+    progress = False if args.quiet else None
+    if model.images is not None:
+        normalize = bool(args.normalize)
+        vectors = model.embed_images(
+            texts, batch_size=args.batch_size, normalize=normalize, progress=progress
+        )
+    else:
+        vectors = model.embed(
+            texts,
+            batch_size=args.batch_size,
+            normalize=args.normalize,
+            progress=progress,
+            prompt_name=args.prompt_name,
+        )
     seconds = time.perf_counter() - began
     if args.verbose:
         console.note(f"{len(texts)} texts in {seconds:.2f} s, {len(texts) / seconds:.1f} texts/s")

@@ -11,6 +11,7 @@ from rlxflow.errors import ConfigError, WeightsError, printable
 from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
 from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
+from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
@@ -38,6 +39,9 @@ def load(
     files = model_files(resolve(path))
     chosen = choose_recipe(files.config, files.where, recipe)
     config = chosen.config(files.config, files.where)
+    images = files.images if isinstance(config, VisionConfig) else None
+    if images is not None and isinstance(config, VisionConfig):
+        config = config.with_images(*images.size)
     flow = chosen.flow(config)
     if files.embedding is not None:
         flow = files.embedding.add_to(flow)
@@ -53,7 +57,7 @@ def load(
     if files.tokenizer is not None:
         files.tokenizer.check_rows(getattr(config, "vocab_size", 2**32))
     name = Path(os.fsdecode(path)).name or chosen.model_type
-    model = Model(name, built, config, files.tokenizer, files.embedding, files.chat_template, files)
+    model = Model(name, built, config, files.tokenizer, files.embedding, files.chat_template, files, images)
     try:
         with bar(built.report.nbytes, "loading", progress, unit="B") as advance:
             # compiles, and reads the weights; nothing before has

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
     from rlxflow.runtime.continuation import Generation
     from rlxflow.runtime.generate import Stream
+    from rlxflow.runtime.image_settings import ImageSettings
     from rlxflow.runtime.model_files import ModelFiles
     from rlxflow.runtime.prompt_cache import PromptCache
     from rlxflow.runtime.request import Prompt, Request, Settings
@@ -50,6 +51,7 @@ class Model:
     embedding: EmbeddingSettings | None = None
     chat_template: str | None = None
     files: ModelFiles | None = None
+    images: ImageSettings | None = None
 
     def __repr__(self) -> str:
         return f"<Model {self.name}: {self.flow.name}, {self.report.params:,} parameters>"
@@ -167,6 +169,25 @@ class Model:
         from rlxflow.runtime.embed import embed
 
         return embed(self, texts, batch_size, normalize, progress, prompt_name)
+
+    def embed_images(
+        self,
+        images: Sequence[Any] | Any,
+        *,
+        batch_size: int = 8,
+        normalize: bool = False,
+        progress: bool | None = None,
+    ) -> Array:
+        """Embeddings of images, float32 [n, d]: the output `embedding` of a vision encoder.
+
+        An image is a path, a Pillow image or an array uint8 [height, width, 3]; each is turned to RGB, then
+        resized, cut and normalised as the model's preprocessor_config.json says. `normalize` makes vectors of
+        length 1. Wants Pillow (`pip install "rlxflow[images]"`). Raises `InputError` for a model without such
+        settings, and for what is no image.
+        """
+        from rlxflow.runtime.images import embed_images
+
+        return embed_images(self, images, batch_size, normalize, progress)
 
     def new_cache(self) -> PromptCache:
         """An empty cache for `generate(…, cache=…)`: a conversation's keys and values, kept between calls."""

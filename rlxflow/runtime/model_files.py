@@ -25,6 +25,7 @@ from rlxflow.weights.names import GgufModel
 from rlxflow.weights.source import WeightSource
 
 if TYPE_CHECKING:
+    from rlxflow.runtime.image_settings import ImageSettings
     from rlxflow.runtime.tokenizer import Tokenizer
 
 
@@ -44,6 +45,8 @@ class ModelFiles(Protocol):
     def source(self) -> WeightSource: ...
     @property
     def embedding(self) -> EmbeddingSettings | None: ...
+    @property
+    def images(self) -> ImageSettings | None: ...
     @property
     def tokenizer(self) -> Tokenizer | None: ...
     @property
@@ -111,6 +114,12 @@ class DirectoryFiles:
         return read_embedding_settings(self.path)
 
     @cached_property
+    def images(self) -> ImageSettings | None:
+        from rlxflow.runtime.image_settings import read_image_settings
+
+        return read_image_settings(self.path / "preprocessor_config.json")
+
+    @cached_property
     def tokenizer(self) -> Tokenizer | None:
         from rlxflow.runtime.tokenizer import Tokenizer
 
@@ -130,6 +139,8 @@ class DirectoryFiles:
 
 class GgufModelFiles:
     """A GGUF file, which holds everything."""
+
+    images = None
 
     def __init__(self, path: Path) -> None:
         self.file = GgufFile(path)
@@ -198,6 +209,7 @@ class WeightsOnly:
     """A safetensors file or a shard index by itself: tensors without a model around them."""
 
     embedding = None
+    images = None
     tokenizer = None
     chat_template = None
     tokenizer_note = ""
