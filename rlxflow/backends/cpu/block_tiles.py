@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.form import TILE_ARGUMENTS
 from rlxflow.backends.cpu.kernels.dot import dot4, splat_word
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
@@ -22,7 +23,6 @@ X_WORDS = BLOCK_X.block_words(32)
 INT8_HEIGHTS = {"avx512": (1, 2, 3, 6), "avx2": (1, 2), "vector128": (1, 2)}
 F32_HEIGHTS = {"avx512": (1, 2, 4, 12), "avx2": (1, 2, 4), "vector128": (1, 2, 4)}
 Step = Callable[[Value, tuple[Value, ...]], Iterable[Value]]
-TILE_ARGUMENTS = [PTR, PTR, PTR, PTR, I64, I64, I64]
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,26 @@ class BlockForm:
     def _heights(self, target: Target) -> tuple[int, ...]:
         return (F32_HEIGHTS if self.x is None else INT8_HEIGHTS)[target.name]
 
-    def tile(self, module: Module, height: int) -> Value:
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
+        """See `Form`. It fetches nothing ahead: the processor does, for the panels are one stream of memory."""
         largest = max(h for h in self._heights(module.target) if h <= height)
 
-        def emit(code: Code, *arguments: Value) -> None:
+        def emit(code: Code, x: Value, packed: Value, ahead: Value, pace: Value, out: Value, depth: Value,
+                 x_stride: Value, out_stride: Value) -> None:  # fmt: skip
             if largest == height:
-                (_f32_tile if self.x is None else _int8_tile)(code, self.blocks, height, *arguments)
-            else:
-                self._in_two(code, largest, height - largest, *arguments)
+                make = _f32_tile if self.x is None else _int8_tile
+                make(code, self.blocks, height, x, packed, out, depth, x_stride, out_stride)
+                return
+            # a height that is rare, as two of others: there is that much less to compile
+            rest = (ahead, pace)
+            below = [code.at(p, code.mul(i64(largest), s)) for p, s in ((x, x_stride), (out, out_stride))]
+            sizes = (depth, x_stride, out_stride)
+            code.call(self.tile(module, largest, shared), [x, packed, *rest, out, *sizes])
+            code.call(
+                self.tile(module, height - largest, shared), [below[0], packed, *rest, below[1], *sizes]
+            )
 
         return module.function(("tile", self.name, height), TILE_ARGUMENTS, emit)
-
-    def _in_two(self, code: Code, first: int, second: int, x: Value, packed: Value, ahead: Value, out: Value,
-                depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
-        """A tile of a height that is rare, as two of others: there is that much less to compile."""
-        below = code.at(x, code.mul(i64(first), x_stride)), code.at(out, code.mul(i64(first), out_stride))
-        sizes = (depth, x_stride, out_stride)
-        code.call(self.tile(code.owner, first), [x, packed, ahead, out, *sizes])
-        code.call(self.tile(code.owner, second), [below[0], packed, ahead, below[1], *sizes])
 
 
 def forms_of(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
@@ -83,7 +85,7 @@ def _both(code: Code, blocks: Blocks, packed: Value, number: Value) -> list[tupl
     return list(zip(first, second, strict=True))
 
 
-def _int8_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, ahead: Value, out: Value,
+def _int8_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, out: Value,
                depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
     """Σ over runs of s·(scale·Σ q·(code - zero) - low·Σ q); the inner sums in i32."""
     rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
@@ -134,7 +136,7 @@ class _X:
         return code.fneg(code.fmul(self.scale, code.sitofp(self.sum, self.scale.type)))
 
 
-def _f32_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, ahead: Value, out: Value,
+def _f32_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, out: Value,
               depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
     """Σ x·w, with the very w that `dequantize` gives; a unit at a time is unpacked to the stack."""
     rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
