@@ -53,7 +53,7 @@ class BlockForm:
         return (F32_HEIGHTS if self.x is None else INT8_HEIGHTS)[target.name]
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
-        """See `Form`. Nothing is fetched ahead: the processor does so, for panels are one stream of memory."""
+        """See `Form`. It fetches nothing ahead: the processor does, panels being one stream of memory."""
         largest = max(h for h in self._heights(module.target) if h <= height)
 
         def emit(code: Code, x: Value, packed: Value, ahead: Value, pace: Value, out: Value, depth: Value,
