@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -105,8 +105,8 @@ class Draft:
     outputs: int = 0
 
 
-def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, unfuse: bool = False) -> Plan:
-    """The plan of a graph of primitive ops; `unfuse` runs them one by one.
+def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, apart: Collection[str] = ()) -> Plan:
+    """The plan of a graph of primitive ops; `apart` names what is not fused, of `regions.FUSIONS`.
 
     Raises `BackendError` for what this backend does not run.
     """
@@ -114,14 +114,15 @@ def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, unfuse:
     if not batch_independent(graph):
         message = "the sequences of a batch depend on each other"
         raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
-    return _Planner(graph, target, precision, unfuse).plan()
+    return _Planner(graph, target, precision, apart).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, target: Target, precision: PrecisionProfile, unfuse: bool) -> None:
+    def __init__(self, graph: Graph, target: Target, precision: PrecisionProfile, apart: Collection[str]) -> None:
         self.graph, self.target, self._precision = graph, target, precision
         self._coded: set[Coded] = set()
-        self.regions = Regions(graph, constant_values(graph), unfuse)
+        self._apart = apart
+        self.regions = Regions(graph, constant_values(graph), apart)
         self.describe = Describer(self.regions, self._stride_of)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
         self.lengths = lengths_inputs(graph)
@@ -172,7 +173,7 @@ class _Planner:
         return units
 
     def _join_key(self, region: Region) -> object | None:
-        if region.kind != "gemm":
+        if region.kind != "gemm" or "joins" in self._apart:
             return None
         columns = (rows_of(region.root).width,)
         read = {v for n in region.inside[1:] for v in n.inputs if v.node not in region.inside}

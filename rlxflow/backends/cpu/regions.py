@@ -6,6 +6,7 @@ the root of another region, an input, constant, or computed on the host.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +19,8 @@ from rlxflow.dtypes import f32
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 
+# elementwise ops behind a product; chains of row ops; products of one x side by side
+FUSIONS = ("tails", "rows", "joins")
 Kind = Literal["gemm", "attention", "cached_attention", "rows", "concat", "append"]
 ROW_OPS = {*ELEMENTWISE, *WHOLE_ROW, *PICKED, "mean_pool"}
 BLOCKS: dict[str, Kind] = {
@@ -51,10 +54,13 @@ class Region:
 
 
 class Regions:
-    """The regions of a graph, by root. With `unfuse` every op is one, but for flags, which are not stored."""
+    """The regions of a graph, by root.
 
-    def __init__(self, graph: Graph, constants: set[Value], unfuse: bool = False) -> None:
-        self.graph, self.constants, self._unfuse = graph, constants, unfuse
+    `apart` names what is not fused, of FUSIONS. Flags are: they are never stored.
+    """
+
+    def __init__(self, graph: Graph, constants: set[Value], apart: Collection[str] = ()) -> None:
+        self.graph, self.constants, self._apart = graph, constants, apart
         self.host = host_values(graph) - constants
         self.by_root: dict[Value, Region] = {}
         self._home: dict[Node, Region] = {}
@@ -119,7 +125,7 @@ class Regions:
     def _add_product(self, node: Node) -> None:
         """A linear node and the elementwise ops behind it that nobody else reads in between."""
         nodes, value = [node], node.outputs[0]
-        while not self._unfuse and (user := self._single_user(value)) is not None:
+        while "tails" not in self._apart and (user := self._single_user(value)) is not None:
             result = user.outputs[0]
             fits = user.op.name in ELEMENTWISE and user not in self._home and result.dtype == f32
             if not fits or rows_of(result) != rows_of(value):
@@ -144,7 +150,7 @@ class Regions:
 
     def _fits(self, node: Node, user: Node, region: Region) -> bool:
         value = node.outputs[0]
-        if self._unfuse and value.dtype == f32:
+        if "rows" in self._apart and value.dtype == f32:
             return False
         own, root = rows_of(value), rows_of(region.value)
         reads_rows = (*PICKED, "mean_pool", "linear", "attention", "cached_attention", "concat")

@@ -98,6 +98,14 @@ def test_unfused_regions_give_the_same_bits(program: Program, teams: dict[int, C
     assert same(alone(inputs), teams[1](inputs))
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_each_fusion_can_be_left_out(program: Program, teams: dict[int, CpuExecutable], fusion: str) -> None:
+    backend = CpuBackend(checked=True, apart=(fusion,))
+    alone = backend.compile(program.graph, program.weights, load_profile("exact"))
+    inputs = inputs_of(np.random.default_rng(5), 3, 21)
+    assert same(alone(inputs), teams[1](inputs))
+
+
 def test_empty_batches_and_sequences(program: Program, teams: dict[int, CpuExecutable]) -> None:
     for batch, size in ((0, 4), (3, 0), (1, 0), (0, 0)):
         inputs = {"x": np.zeros((batch, size, WIDTH), np.float32), "mask": np.zeros((batch, size), np.int64)}
