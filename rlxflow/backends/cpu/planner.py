@@ -118,7 +118,9 @@ def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, apart: 
 
 
 class _Planner:
-    def __init__(self, graph: Graph, target: Target, precision: PrecisionProfile, apart: Collection[str]) -> None:
+    def __init__(
+        self, graph: Graph, target: Target, precision: PrecisionProfile, apart: Collection[str]
+    ) -> None:
         self.graph, self.target, self._precision = graph, target, precision
         self._coded: set[Coded] = set()
         self._apart = apart

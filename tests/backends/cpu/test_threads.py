@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from compare import Array, Program, lengths_mask, rand
 
+from rlxflow.backends.cpu.backend import CpuBackend
 from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.backends.cpu.regions import FUSIONS
 from rlxflow.backends.cpu.team import THREADS_VARIABLE, thread_count
 from rlxflow.dtypes import f32, i64
 from rlxflow.errors import BackendError

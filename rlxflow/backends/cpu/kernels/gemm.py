@@ -105,7 +105,7 @@ def _any_tile(module: Module, form: Form, shared: bool) -> Value:
 
         code.choose(rows, heights, one)
 
-    return module.function(("tile", form.name, shared), [I64, *TILE_ARGUMENTS], body)
+    return module.function(("any tile", form.name, shared), [I64, *TILE_ARGUMENTS], body)
 
 
 def _tail(module: Module, gemm: Gemm) -> Value | None:

