@@ -66,7 +66,8 @@ class HostValues:
             self._add(value.node, seen)
         if node.op.name in ("full", "constant"):
             reference: Any = node.op.reference_fn
-            self._fixed[node.outputs[0]] = reference(**node.attrs).reshape(())
+            sizes = {"shape": ()} if node.op.name == "full" else {}  # one number for every row
+            self._fixed[node.outputs[0]] = reference(**{**node.attrs, **sizes}).reshape(())
         elif node.op.name == "rope_tables":
             self._steps.append((rope_rows(node), node))
         else:

@@ -10,6 +10,7 @@ from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.form import Form, find_form
 from rlxflow.backends.cpu.memory import aligned
 from rlxflow.backends.cpu.plan import Constant
+from rlxflow.backends.cpu.relative_bias import bias_rows, buckets_of, table_of
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array, DType
@@ -21,6 +22,11 @@ Pack = Callable[[Array, Array], None]  # words of rows [n, words], panels [n / p
 
 def prepare(constant: Constant, constants: Constants, target: Target, pack: Pack) -> Array:
     """The array of one constant: packed into panels, padded at the end, or as it is."""
+    if constant.kind == "distances":
+        (bias,) = constant.values
+        buckets = buckets_of(bias)
+        assert buckets is not None  # checked when the plan was made
+        return bias_rows(buckets, constants.read(table_of(bias)), target.lanes)
     if constant.kind == "packed":
         return _packed(constant, constants, target, pack)
     parts = [constants.read(v) for v in constant.values]

@@ -21,12 +21,12 @@ from rlxflow.ir.values import Value
 @dataclass(frozen=True)
 class Constant:
     """Weights as a kernel reads them: `packed` in a form for products, `row` padded for vectors, `table` as
-    stored.
+    stored, `distances` as `relative_bias.py` says.
 
     Several values are joined along their first axis.
     """
 
-    kind: Literal["packed", "row", "table"]
+    kind: Literal["packed", "row", "table", "distances"]
     values: tuple[Value, ...]
     form: str = ""
 

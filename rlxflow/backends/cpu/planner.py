@@ -33,6 +33,7 @@ from rlxflow.backends.cpu.plan import (
 )
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.regions import Region, Regions
+from rlxflow.backends.cpu.relative_bias import buckets_of
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.rows import batch_independent
 from rlxflow.dtypes import f16
@@ -255,18 +256,20 @@ class _Planner:
 
     def _attention(self, unit: Unit) -> Draft:
         node, root = unit.members[0].main, unit.members[0].root
-        q, k, v, mask = (
-            dict(zip(node.op.operand_names, node.operands, strict=True))[n] for n in ("q", "k", "v", "mask")
-        )
+        q, k, v, mask, bias = node.operands
         assert q is not None and k is not None and v is not None
         (heads, head_dim), (kv_heads, _) = rows_of(q).inner, rows_of(k).inner
         attrs = {n: node.attrs[n] for n in ("scale", "causal", "window", "softcap")}
         strides = [self._stride_of(x) for x in (q, k, v, root)]
+        buckets = None if bias is None else buckets_of(bias)
+        reach = 0 if buckets is None else buckets.attrs["max_distance"]
         kernel = Attention(heads, kv_heads, head_dim, **attrs, masked=mask is not None, q_stride=strides[0],
-                           k_stride=strides[1], v_stride=strides[2], out_stride=strides[3])  # fmt: skip
+                           k_stride=strides[1], v_stride=strides[2], out_stride=strides[3],
+                           bias_reach=reach)  # fmt: skip
         views: list[Source] = [self.regions.view(x) for x in (q, k, v)]
         valid = views[0] if mask is None else Given("mask", mask.node.attrs["key"])
-        return Draft(kernel, [*views, valid], (unit, 0), 4, self._label(node))
+        distances = views[0] if bias is None else Constant("distances", (bias,))
+        return Draft(kernel, [*views, valid, distances], (unit, 0), 5, self._label(node))
 
     def _cached_attention(self, unit: Unit) -> list[Draft]:
         """Of single tokens, ranges of keys are attended to apart, and joined by a step of their own."""

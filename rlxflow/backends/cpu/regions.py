@@ -14,6 +14,7 @@ from rlxflow.backends.cpu.domain import VIEWS, View, refuse, rows_of, step_of_vi
 from rlxflow.backends.cpu.expression import PICKED, WHOLE_ROW, strip
 from rlxflow.backends.cpu.host_values import host_values
 from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
+from rlxflow.backends.cpu.relative_bias import bias_nodes, buckets_of, table_of
 from rlxflow.backends.rows import BATCH
 from rlxflow.dtypes import f32
 from rlxflow.ir.graph import Graph
@@ -64,10 +65,13 @@ class Regions:
         self.host = host_values(graph) - constants
         self.by_root: dict[Value, Region] = {}
         self._home: dict[Node, Region] = {}
+        biases = bias_nodes(graph)
         self._nodes = [
             n
             for n in graph.nodes
-            if n.op.name not in ("input", "full", "state") and n.outputs[0] not in constants | self.host
+            if n.op.name not in ("input", "full", "state")
+            and n.outputs[0] not in constants | self.host
+            and n not in biases
         ]
         for node in self._nodes:
             self._check(node)
@@ -244,5 +248,6 @@ class Regions:
         mask = operands["mask"]
         if mask is not None and mask.node.op.name != "input":
             raise refuse(self.graph, node, "its mask is not an input")
-        if operands.get("bias") is not None:
-            raise refuse(self.graph, node, "a bias on scores is not supported")
+        bias = operands.get("bias")
+        if bias is not None and (buckets_of(bias) is None or table_of(bias) not in self.constants):
+            raise refuse(self.graph, node, "only a bias by head and distance is supported")

@@ -22,9 +22,12 @@ TOLERANCE = 1e-5
 CPU = load_profile("exact", ["backend.name=cpu"])
 
 
-@pytest.mark.parametrize("name", goldens.hf_names("bert"))
-def test_golden_configs(name: str, tmp_path: Path) -> None:
-    golden = goldens.hf_case("bert", name)
+ENCODERS = [t for t in goldens.hf_model_types() if t not in goldens.hf_decoders()]
+
+
+@pytest.mark.parametrize(("model_type", "name"), [(t, n) for t in ENCODERS for n in goldens.hf_names(t)])
+def test_golden_configs(model_type: str, name: str, tmp_path: Path) -> None:
+    golden = goldens.hf_case(model_type, name)
     model = rlxflow.load(write_golden(tmp_path, golden), profile=CPU)
     assert isinstance(model.executable, CpuExecutable)
     (output,) = golden.expected

@@ -15,11 +15,15 @@ from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, f32, i64
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
+from rlxflow.backends.cpu.relative_bias import half_width, row_width
 
 
 @dataclass(frozen=True)
 class Attention:
-    """See the op `attention` for the meaning; strides are floats between tokens."""
+    """See the op `attention` for the meaning; strides are floats between tokens.
+
+    `bias_reach` > 0: scores get a bias by head and distance, see `relative_bias.py`.
+    """
 
     heads: int
     kv_heads: int
@@ -33,6 +37,7 @@ class Attention:
     k_stride: int
     v_stride: int
     out_stride: int
+    bias_reach: int = 0
 
 
 def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: int) -> int:
@@ -42,10 +47,12 @@ def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: i
 
 
 def attention_kernel(module: Module, a: Attention) -> Value:
-    """The function (frame, q, k, v, mask, out); this thread takes its share of (sequence, key head)."""
+    """The function (frame, q, k, v, mask, bias, out); this thread takes its share of (sequence, key head)."""
     lanes = module.target.lanes
 
-    def body(code: Code, frame: Value, q: Value, k: Value, v: Value, mask: Value, out: Value) -> None:
+    def body(
+        code: Code, frame: Value, q: Value, k: Value, v: Value, mask: Value, bias: Value, out: Value
+    ) -> None:
         first = read(code, frame, Frame.FIRST_TOKEN)
         offsets = read(code, frame, Frame.OFFSETS)
         scratch = read(code, frame, Frame.SCRATCH)
@@ -69,13 +76,14 @@ def attention_kernel(module: Module, a: Attention) -> Value:
             def head(h: Value, _: tuple[Value, ...]) -> None:
                 number = code.add(code.mul(group, i64(a.heads // a.kv_heads)), h)
                 queries, result = head_of(q, a.q_stride, number), head_of(out, a.out_stride, number)
+                own_bias = code.at(bias, code.mul(number, i64(row_width(a.bias_reach, lanes))))
 
                 def tile(i: Value, _: tuple[Value, ...]) -> None:
                     rows = code.minimum(code.sub(length, i), module.target.query_rows)
                     arguments = [
                         code.at(queries, code.mul(i, i64(a.q_stride))), scratch, values,
-                        code.at(mask, start), code.at(result, code.mul(i, i64(a.out_stride))), scores,
-                        i, length, padded,
+                        code.at(mask, start), own_bias if a.bias_reach else bias,
+                        code.at(result, code.mul(i, i64(a.out_stride))), scores, i, length, padded,
                     ]  # fmt: skip
                     heights = range(1, module.target.query_rows + 1)
                     code.choose(rows, heights, lambda n: code.call(_tile(module, a, n), arguments))
@@ -87,30 +95,32 @@ def attention_kernel(module: Module, a: Attention) -> Value:
         count = code.mul(read(code, frame, Frame.SEQUENCES), i64(a.kv_heads))
         code.loop(*share(code, frame, count), 1, item)
 
-    return module.function(("attention", a), [PTR] * 6, body)
+    return module.function(("attention", a), [PTR] * 7, body)
 
 
 def _tile(module: Module, a: Attention, rows: int) -> Value:
-    """The function (q, kᵀ, v, mask, out, scores, first query, length, padded length) for some queries."""
+    """The function (q, kᵀ, v, mask, bias, out, scores, first query, length, padded) for some queries."""
 
     def body(
-        code: Code, q: Value, keys: Value, v: Value, mask: Value, out: Value, scores: Value, first: Value,
-        length: Value, padded: Value,
+        code: Code, q: Value, keys: Value, v: Value, mask: Value, bias: Value, out: Value, scores: Value,
+        first: Value, length: Value, padded: Value,
     ) -> None:  # fmt: skip
         lines = [code.at(scores, code.mul(i64(r), padded)) for r in range(rows)]
 
         def chunk(j: Value, _: tuple[Value, ...]) -> None:
             found = _products(code, a, q, keys, padded, j, rows)
             for r in range(rows):
-                seen = _visible(code, a, mask, j, code.add(first, i64(r)), length)
-                score = code.select(seen, _shaped(code, a, found[r]), code.fill(float("-inf")))
+                query = code.add(first, i64(r))
+                seen = _visible(code, a, mask, j, query, length)
+                score = _biased(code, a, _shaped(code, a, found[r]), bias, code.sub(j, query))
+                score = code.select(seen, score, code.fill(float("-inf")))
                 code.put_vector(score, lines[r], j)
 
         code.loop(0, padded, code.lanes, chunk)
         inverses = [code.splat(code.call(_softmax(module), [line, padded])) for line in lines]
         _weighted(code, a, lines, inverses, v, out, length)
 
-    return module.function(("attention tile", a, rows), [PTR] * 6 + [I64] * 3, body)
+    return module.function(("attention tile", a, rows), [PTR] * 7 + [I64] * 3, body)
 
 
 def _products(
@@ -132,6 +142,16 @@ def _shaped(code: Code, a: Attention, score: Value) -> Value:
         capped = math.tanh(code, code.fdiv(score, code.fill(a.softcap)))
         score = code.fmul(capped, code.fill(a.softcap))
     return score
+
+
+def _biased(code: Code, a: Attention, score: Value, bias: Value, distance: Value) -> Value:
+    """Scores of keys that begin at this distance from their query, with their biases."""
+    if not a.bias_reach:
+        return score
+    start = half_width(a.bias_reach, code.lanes)
+    nearest = code.select(code.icmp_signed("<", distance, i64(-start)), i64(-start), distance)
+    column = code.add(code.minimum(nearest, i64(a.bias_reach)), i64(start))
+    return code.fadd(score, code.get_vector(bias, column))
 
 
 def _visible(code: Code, a: Attention, mask: Value, j: Value, query: Value, length: Value) -> Value:
