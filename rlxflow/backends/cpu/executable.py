@@ -64,10 +64,14 @@ class CpuExecutable:
         wanted = [c for c in plan.table if isinstance(c, Constant)]
         weights = {c: prepare(c, constants, target, self._pack) for c in wanted}
         self._check_inputs = InputCheck(graph)
-        self._layouts = Layouts(validity_inputs(graph), plan.table, team.size, bool(graph.states))
+        validity = validity_inputs(graph)
+        self._layouts = Layouts(validity, plan.table, team.size, bool(graph.states))
         made = [c.value for c in plan.table if isinstance(c, Made)]
         checked = [c.ids for c in plan.checks if not isinstance(c.ids, str)]
-        self._host = HostValues(tuple(dict.fromkeys([*made, *checked])))
+        past = None if plan.lengths is None else plan.lengths[0]
+        self._host = HostValues(tuple(dict.fromkeys([*made, *checked])), validity, past)
+        self._single_checks = [c for c in plan.checks if c.ids in self._host.lasting]
+        self._repeated_checks = [c for c in plan.checks if c.ids not in self._host.lasting]
         self._states = States(graph)
         self._pointers = Pointers(plan.table, weights)
         self._scratch = Scratch(plan, target)
@@ -107,8 +111,11 @@ class CpuExecutable:
             caches, capacity = self._states.addresses(state, sizes)
             if ragged.tokens:
                 positions = positions_of(self.plan.lengths, arrays, ragged, capacity)
-                made = self._host.compute(arrays, ragged)
-                check_ids(self.plan.checks, bits, arrays, made, ragged)
+                made = self._host.compute(arrays, layout, positions)
+                check_ids(self._repeated_checks, bits, arrays, made, ragged)
+                if bits not in layout.checked:
+                    check_ids(self._single_checks, bits, arrays, made, ragged)
+                    layout.checked.add(bits)
                 kept = [positions, *self._pointers.fill(arrays, layout, results, made, caches)]
                 self._execute(layout, kept, bits, capacity)
         return results

@@ -6,15 +6,16 @@ asking for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rlxflow.backends.cpu.domain import rows_of, rows_of_shape
+from rlxflow.backends.cpu.layout import Layout
 from rlxflow.backends.cpu.ragged import Ragged
-from rlxflow.backends.cpu.rope_rows import rope_rows
+from rlxflow.backends.cpu.rope_rows import Found, Step, rope_rows
 from rlxflow.dtypes import Array
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
@@ -47,56 +48,101 @@ def _is_number_per_row(value: Value) -> bool:
 
 
 class HostValues:
-    """Computes some host values for a call."""
+    """Computes some host values for a call.
 
-    def __init__(self, wanted: tuple[Value, ...]) -> None:
-        self._wanted = wanted
-        self._steps: list[tuple[Callable[..., Any], Node]] = []
-        self._fixed: dict[Value, Array] = {}
-        seen: set[Node] = set()
-        for value in wanted:
-            self._add(value.node, seen)
+    What depends on the inputs named in `lasting` alone is the same for equal layouts, and computed once for
+    each. `past` names the input that positions start from.
+    """
 
-    def _add(self, node: Node, seen: set[Node]) -> None:
-        """The node after all it reads; such chains are a few nodes long."""
-        if node in seen:
-            return
-        seen.add(node)
-        for value in node.inputs:
-            self._add(value.node, seen)
+    def __init__(self, wanted: tuple[Value, ...], lasting: tuple[str, ...], past: str | None) -> None:
+        self._past = past
+        self.lasting = frozenset(v for v in wanted if _inputs_of(v) <= {*lasting})
+        self._once = self._steps([v for v in wanted if v in self.lasting])
+        self._always = self._steps([v for v in wanted if v not in self.lasting])
+        self._kept = [v for v in wanted if v in self.lasting], [v for v in wanted if v not in self.lasting]
+
+    def _steps(self, wanted: list[Value]) -> list[tuple[Step, Node]]:
+        """What to run for some values, operands first."""
+        found: dict[Node, Step] = {}
+        stack: list[tuple[Node, Step | None]] = [(v.node, None) for v in wanted]
+        while stack:
+            node, ready = stack.pop()
+            if node in found:
+                continue
+            if ready is not None:
+                found[node] = ready
+                continue
+            step, reads = self._step(node)
+            stack += [(node, step), *((v.node, None) for v in reads)]
+        return [(step, node) for node, step in found.items()]
+
+    def compute(self, inputs: Mapping[str, Array], layout: Layout, positions: Array) -> dict[Value, Array]:
+        """Value → [tokens, …] or [sequences, …] of the call, integers as i32.
+
+        `positions` are those of the tokens, counted from `past`.
+        """
+        once, always = self._kept
+        if not layout.known and once:
+            layout.known.update(_run(self._once, once, inputs, layout.ragged, positions))
+        return {**layout.known, **_run(self._always, always, inputs, layout.ragged, positions)}
+
+    def _step(self, node: Node) -> tuple[Step, tuple[Value, ...]]:
+        """How to compute a node, and what it reads."""
+        if node.op.name == "rope_tables":
+            return rope_rows(node)
+        if self._past is not None and _counts_from(node, self._past):
+            return (lambda inputs, ragged, positions, found: positions), ()
         if node.op.name in ("full", "constant"):
             reference: Any = node.op.reference_fn
             sizes = {"shape": ()} if node.op.name == "full" else {}  # one number for every row
-            self._fixed[node.outputs[0]] = reference(**{**node.attrs, **sizes}).reshape(())
-        elif node.op.name == "rope_tables":
-            self._steps.append((rope_rows(node), node))
-        else:
-            self._steps.append((_step(node), node))
-
-    def compute(self, inputs: Mapping[str, Array], ragged: Ragged) -> dict[Value, Array]:
-        """Value → [tokens, …] or [sequences, …] of the call, integers as i32."""
-        found = dict(self._fixed)
-        for run, node in self._steps:
-            result = run(inputs, ragged, found)
-            found.update(zip(node.outputs, result if len(node.outputs) > 1 else (result,), strict=True))
-        return {v: _ready(found[v]) for v in self._wanted}
+            fixed = reference(**{**node.attrs, **sizes}).reshape(())
+            return (lambda inputs, ragged, positions, found: fixed), ()
+        if node.op.name == "input":
+            return partial(_input, node.attrs["key"], rows_of(node.outputs[0]).domain == "token"), ()
+        if node.op.name == "iota":
+            return (lambda inputs, ragged, positions, found: ragged.position), ()
+        return _elementwise(node), node.inputs
 
 
-def _ready(array: Array) -> Array:
-    kind = np.float32 if array.dtype.kind == "f" else np.int32
-    return np.ascontiguousarray(array, kind)
+def _run(
+    steps: list[tuple[Step, Node]],
+    wanted: list[Value],
+    inputs: Mapping[str, Array],
+    ragged: Ragged,
+    positions: Array,
+) -> dict[Value, Array]:
+    found: Found = {}
+    for run, node in steps:
+        result = run(inputs, ragged, positions, found)
+        found.update(zip(node.outputs, result if len(node.outputs) > 1 else (result,), strict=True))
+    return {v: np.ascontiguousarray(found[v], np.float32 if v.dtype.is_float else np.int32) for v in wanted}
 
 
-def _step(node: Node) -> Callable[[Mapping[str, Array], Ragged, dict[Value, Array]], Array]:
-    if node.op.name == "input":
-        return partial(_input, node.attrs["key"], rows_of(node.outputs[0]).domain == "token")
-    if node.op.name == "iota":
-        return lambda inputs, ragged, found: ragged.position
+def _inputs_of(value: Value) -> set[str]:
+    """The names of the inputs that a value depends on."""
+    seen, stack = {value.node}, [value.node]
+    while stack:
+        fresh = {v.node for v in stack.pop().inputs} - seen
+        seen |= fresh
+        stack += fresh
+    return {node.attrs["key"] for node in seen if node.op.name == "input"}
+
+
+def _counts_from(node: Node, past: str) -> bool:
+    """Whether a node is past_len[b] + s."""
+    if node.op.name != "add":
+        return False
+    sources = [v.node.inputs[0].node if v.node.op.name == "reshape" else v.node for v in node.inputs]
+    kinds = sorted((n.op.name, n.attrs.get("key", "")) for n in sources)
+    return kinds == [("input", past), ("iota", "")] and rows_of(node.outputs[0]).domain == "token"
+
+
+def _elementwise(node: Node) -> Step:
     domain = rows_of(node.outputs[0]).domain
     spread = [domain == "token" and rows_of(v).domain == "sequence" for v in node.inputs]
     reference: Any = node.op.reference_fn
 
-    def run(inputs: Mapping[str, Array], ragged: Ragged, found: dict[Value, Array]) -> Array:
+    def run(inputs: Mapping[str, Array], ragged: Ragged, positions: Array, found: Found) -> Array:
         operands = [
             found[v][ragged.sequence] if wide else found[v]
             for v, wide in zip(node.inputs, spread, strict=True)
@@ -107,6 +153,6 @@ def _step(node: Node) -> Callable[[Mapping[str, Array], Ragged, dict[Value, Arra
 
 
 def _input(
-    key: str, token: bool, inputs: Mapping[str, Array], ragged: Ragged, found: dict[Value, Array]
+    key: str, token: bool, inputs: Mapping[str, Array], ragged: Ragged, positions: Array, found: Found
 ) -> Array:
     return inputs[key].ravel()[ragged.source if token else ragged.batch_row]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlxflow.backends.cpu.memory import address
 from rlxflow.backends.cpu.plan import Constant, Given, Made
 from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, uneven
 from rlxflow.dtypes import Array
+from rlxflow.ir.values import Value
 
 CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
 FEW_TOKENS = 64  # per thread: the weights of a decoder are read once for all rather than by every thread
@@ -31,6 +32,8 @@ class Layout:
     masks: Mapping[str, Array]
     chunks_address: int
     row_addresses: tuple[int, ...]  # of the arrays of `ragged`, in the order of its fields
+    known: dict[Value, Array] = field(default_factory=dict)  # host values that follow from the layout
+    checked: set[int] = field(default_factory=set)  # outputs for which they have been checked
 
     @property
     def arrays(self) -> list[Array]:

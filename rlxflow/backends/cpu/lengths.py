@@ -52,9 +52,14 @@ def positions_of(
     """
     if lengths is None:
         return ragged.position
-    past = inputs[lengths[0]][ragged.batch_row]
-    positions = past[ragged.sequence] + ragged.position
-    if positions.min() < 0 or positions.max() >= capacity:
+    past = inputs[lengths[0]]
+    if ragged.padded or ragged.tokens > ragged.sequences:
+        positions = past[ragged.batch_row][ragged.sequence] + ragged.position
+    else:  # one token each
+        positions = past
+    # negative ones are very large
+    if np.maximum.reduce(positions.view(f"u{positions.itemsize}")) >= capacity:
+        past = past[ragged.batch_row]
         counts = np.diff(ragged.offsets)
         want_lengths(past.astype(np.int64), counts, int(counts.max()), capacity)
     return np.ascontiguousarray(positions, np.int32)

@@ -18,7 +18,11 @@ class Pointers:
 
     def __init__(self, table: tuple[Constant | Given | Made, ...], weights: Mapping[Constant, Array]) -> None:
         self.weights = list(weights.values())
-        self._given = [(i, item) for i, item in enumerate(table) if not isinstance(item, Constant)]
+        self._made = [(i, item.value) for i, item in enumerate(table) if isinstance(item, Made)]
+        given = [(i, item) for i, item in enumerate(table) if isinstance(item, Given)]
+        self._caches = [(i, item.name) for i, item in given if item.kind == "state"]
+        self._given = [(i, item) for i, item in given if item.kind != "state"]
+        self._entered: Mapping[str, int] = {}  # the caches that are in the table
         self.table = np.zeros(max(1, len(table)), np.uint64)
         for i, item in enumerate(table):
             if isinstance(item, Constant):
@@ -38,13 +42,15 @@ class Pointers:
         `caches` are addresses already.
         """
         kept = []
+        if caches is not self._entered:
+            self._entered = caches
+            for i, name in self._caches:
+                self.table[i] = caches[name]
+        for i, value in self._made:
+            self.table[i] = address(made[value])
+            kept.append(made[value])
         for i, item in self._given:
-            if isinstance(item, Made):
-                array = made[item.value]
-            elif item.kind == "state":
-                self.table[i] = caches[item.name]
-                continue
-            elif item.kind == "mask":
+            if item.kind == "mask":
                 array = layout.masks[item.name]
             elif item.kind == "input":
                 array = inputs[item.name]

@@ -15,10 +15,12 @@ BY_LENGTH = ("dynamic", "longrope")  # kinds whose frequencies depend on the len
 FIRST_ROWS = 256
 
 Found = dict[Value, Array]
+# (inputs, rows of the call, positions of its tokens, what has been computed) → the results of a node
+Step = Callable[[Mapping[str, Array], Ragged, Array, Found], Any]
 
 
-def rope_rows(node: Node) -> Callable[[Mapping[str, Array], Ragged, Found], tuple[Array, Array]]:
-    """The function (inputs, call, known values) → (cos, sin), each [tokens, rotary_dim / 2]."""
+def rope_rows(node: Node) -> tuple[Step, tuple[Value, ...]]:
+    """How to compute (cos, sin), each [tokens, rotary_dim / 2], and what that reads."""
     positions, lengths = node.inputs
     reference: Any = node.op.reference_fn
 
@@ -28,16 +30,16 @@ def rope_rows(node: Node) -> Callable[[Mapping[str, Array], Ragged, Found], tupl
 
     if dict(node.attrs["scaling"]).get("rope_type") not in BY_LENGTH:
         table = _Table(rows)
-        return lambda inputs, call, found: table.look_up(found[positions])
+        return (lambda inputs, ragged, _, found: table.look_up(found[positions])), (positions,)
 
-    def by_length(inputs: Mapping[str, Array], call: Ragged, found: Found) -> tuple[Array, Array]:
+    def by_length(inputs: Mapping[str, Array], ragged: Ragged, _: Array, found: Found) -> tuple[Array, Array]:
         parts = []
-        for row, length in enumerate(found[lengths].tolist()):
-            own = slice(int(call.offsets[row]), int(call.offsets[row + 1]))
+        for row, length in enumerate(np.broadcast_to(found[lengths], ragged.sequences).tolist()):
+            own = slice(int(ragged.offsets[row]), int(ragged.offsets[row + 1]))
             parts.append(rows(found[positions][own], length))
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
-    return by_length
+    return by_length, (positions, lengths)
 
 
 class _Table:
@@ -48,7 +50,7 @@ class _Table:
         self._cos, self._sin = rows(np.arange(FIRST_ROWS), 1)
 
     def look_up(self, positions: Array) -> tuple[Array, Array]:
-        last = int(positions.max(initial=0))
+        last = int(np.maximum.reduce(positions))
         if last >= len(self._cos):
             self._cos, self._sin = self._rows(np.arange(max(last + 1, 2 * len(self._cos))), 1)
-        return self._cos[positions], self._sin[positions]
+        return self._cos.take(positions, 0), self._sin.take(positions, 0)
