@@ -84,6 +84,11 @@ from rlxflow.stages.decoder import (
     DecoderLayerSpec as DecoderLayerSpec,
     DecoderLayerStage as DecoderLayerStage,
 )
+from rlxflow.stages.double_stream import (
+    AxisRopeTablesStage as AxisRopeTablesStage,
+    DoubleStreamBlockSpec as DoubleStreamBlockSpec,
+    DoubleStreamBlockStage as DoubleStreamBlockStage,
+)
 from rlxflow.stages.embed import (
     AddPositionsStage as AddPositionsStage,
     EmbedStage as EmbedStage,

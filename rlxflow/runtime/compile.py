@@ -13,6 +13,7 @@ from rlxflow.errors import FusionError, InputError, nearest
 from rlxflow.flow.built import BuiltModel
 from rlxflow.fusion.pipeline import OnPass, Optimized, TokenRange, facts_for, optimize, token_ranges
 from rlxflow.fusion.report import FusionReport
+from rlxflow.ir.dims import names
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.plans import SharedWeights, TokenPlans
 
@@ -88,6 +89,8 @@ def explain(
 ) -> Optimized:
     """What compiling for `batch` sequences of `seq` tokens would do, with costs; no weight is read.
 
+    Any other size that inputs name counts as `seq`.
+
     `limit` allows only so many rewrites. Raises `InputError` (R070) for sizes below 1.
     """
     from rlxflow.inspect.cost import cost
@@ -106,7 +109,8 @@ def explain(
         limit=limit,
         on_pass=on_pass,
     )
-    sizes = {"B": batch, "S": seq, "C": seq}
+    others = {name: seq for v in built.graph.inputs.values() for d in v.shape for name in names(d)}
+    sizes = {**others, "B": batch, "S": seq, "C": seq}
     report = replace(
         optimized.report,
         backend=backend.name,
