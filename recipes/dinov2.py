@@ -7,13 +7,11 @@ from typing import ClassVar
 from pydantic import Field
 
 from rlxflow import (
-    AddPositionGridStage,
     EncoderLayerStage,
     GatedMlpStage,
     MlpStage,
     ModelFlow,
-    PatchEmbedStage,
-    PrependTokensStage,
+    PatchTokensStage,
     Recipe,
     SelfAttentionSpec,
     SelfAttentionStage,
@@ -48,7 +46,7 @@ class Dinov2Config(VisionConfig):
 
 
 def flow(config: Dinov2Config) -> ModelFlow:
-    """pixel_values [B, C, H0, W0] → last_hidden_state [B, 1 + N, H] and embedding [B, H], its first token."""
+    """patches [B, S, C·P·Q] → last_hidden_state [B, S, H] and embedding [B, H], its first token."""
     hidden, eps = config.hidden_size, config.layer_norm_eps
 
     def layer(i: int) -> EncoderLayerStage:
@@ -79,13 +77,16 @@ def flow(config: Dinov2Config) -> ModelFlow:
             SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True, scales=scales
         )
 
-    patches = "embeddings.patch_embeddings.projection"
+    tokens = PatchTokensStage.hf(
+        "embeddings.patch_embeddings.projection",
+        "embeddings.position_embeddings",
+        config,
+        class_key="embeddings.cls_token",
+    )
     return (
         ModelFlow("dinov2")
-        .input("pixel_values", ("B", config.num_channels, *config.images))
-        .stage(PatchEmbedStage(patches, hidden, config.num_channels, config.patch, config.grid))
-        .stage(PrependTokensStage("embeddings.cls_token", hidden))
-        .stage(AddPositionGridStage("embeddings.position_embeddings", hidden, config.table_grid, config.grid))
+        .input("patches", ("B", "S", config.patch_width))
+        .stage(tokens)
         .repeat_layers(config.num_hidden_layers, layer)
         .layer_norm("layernorm.weight", "layernorm.bias", eps, hidden)
         .output("last_hidden_state")
@@ -101,7 +102,7 @@ def expected(config: Dinov2Config) -> dict[str, int]:
         "fuse-attention-block": layers,
         "fuse-shared-input-matmul": (2 if gated else 1) * layers,
         "fused-gate-up": layers if gated else 0,
-        "fuse-matmul-bias-act": (3 * config.qkv_bias + 1 + (3 if gated else 2)) * layers + 1,
+        "fuse-matmul-bias-act": (3 * config.qkv_bias + 1 + (3 if gated else 2)) * layers,
         "fuse-residual-ln": 1,
     }
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rlxflow import (
-    AddPositionGridStage,
     AttentionPoolStage,
     EncoderLayerStage,
     Eps,
     MlpStage,
     ModelFlow,
-    PatchEmbedStage,
+    PatchTokensStage,
     Recipe,
     SelfAttentionSpec,
     SelfAttentionStage,
@@ -24,6 +23,7 @@ class SiglipVisionConfig(VisionConfig):
     """HF `SiglipVisionConfig`; images and patches are square there."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(["initializer_factor"])
+    class_token: ClassVar[bool] = False
 
     hidden_size: Size = 768
     intermediate_size: Size = 3072
@@ -37,7 +37,7 @@ class SiglipVisionConfig(VisionConfig):
 
 
 def flow(config: SiglipVisionConfig) -> ModelFlow:
-    """pixel_values [B, C, H0, W0] → last_hidden_state [B, N, H]; with the head embedding [B, H]."""
+    """patches [B, S, C·P·Q] → last_hidden_state [B, S, H]; with the head embedding [B, H]."""
     hidden, eps, heads = config.hidden_size, config.layer_norm_eps, config.num_attention_heads
 
     def mlp(prefix: str) -> MlpStage:
@@ -61,13 +61,13 @@ def flow(config: SiglipVisionConfig) -> ModelFlow:
         norms = (f"{p}.layer_norm1", f"{p}.layer_norm2")
         return EncoderLayerStage(SelfAttentionStage(attention), mlp(p), norms, hidden, eps, pre_norm=True)
 
-    patches, positions = "embeddings.patch_embedding", "embeddings.position_embedding.weight"
-    grid = config.grid
+    tokens = PatchTokensStage.hf(
+        "embeddings.patch_embedding", "embeddings.position_embedding.weight", config, flat=True
+    )
     flow = (
         ModelFlow("siglip_vision_model")
-        .input("pixel_values", ("B", config.num_channels, *config.images))
-        .stage(PatchEmbedStage(patches, hidden, config.num_channels, config.patch, grid))
-        .stage(AddPositionGridStage(positions, hidden, config.table_grid, grid, extra=0, flat=True))
+        .input("patches", ("B", "S", config.patch_width))
+        .stage(tokens)
         .repeat_layers(config.num_hidden_layers, layer)
         .layer_norm("post_layernorm.weight", "post_layernorm.bias", eps, hidden)
         .output("last_hidden_state")
@@ -82,7 +82,7 @@ def expected(config: SiglipVisionConfig) -> dict[str, int]:
     return {
         "fuse-attention-block": layers,
         "fuse-shared-input-matmul": layers,
-        "fuse-matmul-bias-act": 6 * layers + 1 + 6 * head,
+        "fuse-matmul-bias-act": 6 * layers + 6 * head,
         "fuse-residual-ln": 1,
     }
 

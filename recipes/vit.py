@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rlxflow import (
-    AddPositionGridStage,
     EncoderLayerStage,
     MlpStage,
     ModelFlow,
-    PatchEmbedStage,
-    PrependTokensStage,
+    PatchTokensStage,
     Recipe,
     SelfAttentionSpec,
     SelfAttentionStage,
@@ -29,7 +27,7 @@ class VitConfig(VisionConfig):
 
 
 def flow(config: VitConfig) -> ModelFlow:
-    """pixel_values [B, C, H0, W0] → last_hidden_state [B, 1 + N, H] and embedding [B, H], its first token."""
+    """patches [B, S, C·P·Q] → last_hidden_state [B, S, H] and embedding [B, H], its first token."""
     hidden, eps = config.hidden_size, config.layer_norm_eps
 
     def layer(i: int) -> EncoderLayerStage:
@@ -51,13 +49,16 @@ def flow(config: VitConfig) -> ModelFlow:
         norms = (f"{p}.layernorm_before", f"{p}.layernorm_after")
         return EncoderLayerStage(SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True)
 
-    patches = "embeddings.patch_embeddings.projection"
+    tokens = PatchTokensStage.hf(
+        "embeddings.patch_embeddings.projection",
+        "embeddings.position_embeddings",
+        config,
+        class_key="embeddings.cls_token",
+    )
     return (
         ModelFlow("vit")
-        .input("pixel_values", ("B", config.num_channels, *config.images))
-        .stage(PatchEmbedStage(patches, hidden, config.num_channels, config.patch, config.grid))
-        .stage(PrependTokensStage("embeddings.cls_token", hidden))
-        .stage(AddPositionGridStage("embeddings.position_embeddings", hidden, config.table_grid, config.grid))
+        .input("patches", ("B", "S", config.patch_width))
+        .stage(tokens)
         .repeat_layers(config.num_hidden_layers, layer)
         .layer_norm("layernorm.weight", "layernorm.bias", eps, hidden)
         .output("last_hidden_state")
@@ -72,7 +73,7 @@ def expected(config: VitConfig) -> dict[str, int]:
     return {
         "fuse-attention-block": layers,
         "fuse-shared-input-matmul": layers,
-        "fuse-matmul-bias-act": (6 if config.qkv_bias else 3) * layers + 1,
+        "fuse-matmul-bias-act": (6 if config.qkv_bias else 3) * layers,
         "fuse-residual-ln": 1,
     }
 

@@ -140,10 +140,8 @@ from rlxflow.stages.stream import (
     stream_id as stream_id,
 )
 from rlxflow.stages.vision import (
-    AddPositionGridStage as AddPositionGridStage,
     AttentionPoolStage as AttentionPoolStage,
-    PatchEmbedStage as PatchEmbedStage,
-    PrependTokensStage as PrependTokensStage,
+    PatchTokensStage as PatchTokensStage,
 )
 from rlxflow.stages.vit import (
     LayerScaleStage as LayerScaleStage,

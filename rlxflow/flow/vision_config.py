@@ -21,6 +21,7 @@ class VisionConfig(EncoderConfig):
     """
 
     resizes: ClassVar[bool] = False
+    class_token: ClassVar[bool] = True  # whether one stands before the patches
 
     image_size: Sides = 224
     patch_size: Sides = 16
@@ -30,6 +31,11 @@ class VisionConfig(EncoderConfig):
     @property
     def patch(self) -> tuple[int, int]:
         return _pair(self.patch_size)
+
+    @property
+    def patch_width(self) -> int:
+        """Numbers per patch."""
+        return self.num_channels * self.patch[0] * self.patch[1]
 
     @property
     def table_grid(self) -> tuple[int, int]:

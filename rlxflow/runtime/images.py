@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, printable
+from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.runtime.image_settings import ImageSettings
 from rlxflow.runtime.progress import bar
 
@@ -45,6 +46,28 @@ def embed_images(
         lengths = np.linalg.norm(result, axis=1, keepdims=True)
         result = result / np.maximum(lengths, np.float32(1e-12))
     return result
+
+
+def patches_of(config: VisionConfig, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of a call with `patches` [B, S, C·P·Q] in place of `pixel_values` [B, C, height, width].
+
+    Patches stand in reading order, behind a row of zeros for the class token where the model has one; what is
+    left of the image at the right and below is cut off.
+    """
+    rest = dict(arrays)
+    pixels = np.asarray(rest.pop("pixel_values"))
+    wanted = (config.num_channels, *config.images)
+    if pixels.ndim != 4 or pixels.shape[1:] != wanted or pixels.dtype.kind not in "fiu":
+        message = f"pixel_values is {pixels.dtype}{list(pixels.shape)}"
+        hint = f"it takes f32[B,{','.join(map(str, wanted))}]"
+        raise InputError(message, code="RLX-R003", hint=hint)
+    (down, across), (p, q), c = config.grid, config.patch, config.num_channels
+    cells = pixels[:, :, : down * p, : across * q].astype(np.float32, copy=False)
+    cells = cells.reshape(len(pixels), c, down, p, across, q).transpose(0, 2, 4, 1, 3, 5)
+    first = int(config.class_token)
+    patches = np.zeros((len(pixels), first + down * across, c * p * q), np.float32)
+    patches[:, first:] = cells.reshape(len(pixels), down * across, c * p * q)
+    return {**rest, "patches": patches}
 
 
 def prepare(picture: Picture, settings: ImageSettings) -> Array:

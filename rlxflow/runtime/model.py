@@ -17,6 +17,7 @@ from rlxflow.errors import TokenizerError
 from rlxflow.flow.built import BuiltModel
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import InputSpec, ModelFlow
+from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.inputs import RoomCheck, check_length, complete, pack_rows
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
 class Model:
     """A built flow with what surrounds it.
 
-    `model(input_ids=…, attention_mask=…)` returns named arrays: `logits` [B, S, V] from language models,
-    `last_hidden_state` [B, S, H] and, where pooling is configured, `embedding` [B, H] from encoders. Rows
-    may be padded on either side; padded positions of results are zero, and a sequence's numbers are the
-    same bits whatever its padding and its batch mates.
+    `model(input_ids=…, attention_mask=…)`, of a vision encoder `model(pixel_values=…)`, returns named arrays:
+    `logits` [B, S, V] from language models, `last_hidden_state` [B, S, H] and, where there is pooling,
+    `embedding` [B, H] from encoders. Rows may be padded on either side; padded positions of results are zero,
+    and a sequence's numbers are the same bits whatever its padding and its batch mates.
     """
 
     name: str
@@ -105,6 +106,10 @@ class Model:
         """Run the model on named arrays; `outputs` names what to compute, see the class for the default."""
         if isinstance(outputs, str):
             outputs = (outputs,)
+        if isinstance(self.config, VisionConfig) and "pixel_values" in arrays:
+            from rlxflow.runtime.images import patches_of
+
+            arrays = patches_of(self.config, arrays)
         if not self.is_decoder:
             wanted = tuple(self._default_outputs() if outputs is None else outputs)
             inputs = complete(self.flow.inputs, arrays)

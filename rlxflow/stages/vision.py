@@ -1,108 +1,103 @@
-"""From images to tokens: patches, class token, positions; and the pooling of SigLIP."""
+"""From the patches of images to tokens, and the pooling of SigLIP."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from rlxflow.dtypes import f32, i64
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
 from rlxflow.ops.attention import attention
 from rlxflow.ops.blocks import matmul_bias_act
 from rlxflow.ops.elementwise import add, cast
+from rlxflow.ops.leaves import iota
+from rlxflow.ops.linear import linear
 from rlxflow.ops.norm import layer_norm
 from rlxflow.ops.resize import resize_grid
-from rlxflow.ops.shape import broadcast_to, concat, reshape, slice_, transpose
+from rlxflow.ops.shape import broadcast_to, concat, gather, reshape, slice_
 from rlxflow.stages.ffn import MlpStage
 from rlxflow.weights.plan import WeightSpec
+
+if TYPE_CHECKING:
+    from rlxflow.flow.vision_config import VisionConfig
 
 Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class PatchEmbedStage:
-    """A convolution whose stride is its kernel: images [B, C, H, W] → tokens [B, N, hidden_size].
+class PatchTokensStage:
+    """Tokens of an image: y[b, s] = patch[b, s] · kernelᵀ + table[s]; patches [B, S, C·P·Q] → [B, S, H].
 
-    The patches, [C, P, Q] each, in reading order, times `{prefix}.weight` [hidden_size, C, P, Q], plus
-    `{prefix}.bias`. `grid` is the number of patches (down, across); N is their product.
+    A patch is [C, P, Q]; with `{kernel_prefix}.weight` [H, C, P, Q] and `.bias` this is a convolution whose
+    stride is its kernel. The table is made of that bias and the position table `positions_key` ([1, N, H], or
+    [N, H] where `flat`). With `class_key` [1, 1, H] the first row of each is the class token's, and the patch
+    given for it is zero. Where the `grid` of the position table is not that of the images (`wanted`), its
+    patches are resized bicubically, as DINOv2 does.
     """
 
-    prefix: str
+    kernel_prefix: str
+    positions_key: str
     hidden_size: int
     channels: int
     patch: Grid
     grid: Grid
-
-    def weights(self) -> tuple[WeightSpec, ...]:
-        h = self.hidden_size
-        kernel = WeightSpec(f"{self.prefix}.weight", (h, self.channels, *self.patch))
-        return kernel, WeightSpec(f"{self.prefix}.bias", (h,))
-
-    def emit(self, e: Emit, x: Value | None) -> Value:
-        x = e.need(x)
-        (down, across), (p, q), c, batch = self.grid, self.patch, self.channels, x.dim(0)
-        x = slice_(slice_(x, axis=2, start=0, stop=down * p), axis=3, start=0, stop=across * q)
-        cells = transpose(reshape(x, shape=(batch, c, down, p, across, q)), perm=(0, 2, 4, 1, 3, 5))
-        patches = reshape(cells, shape=(batch, down * across, c * p * q))
-        kernel = reshape(e.weight(f"{self.prefix}.weight"), shape=(self.hidden_size, c * p * q))
-        return matmul_bias_act(patches, kernel, e.weight(f"{self.prefix}.bias"))
-
-
-@dataclass(frozen=True)
-class PrependTokensStage:
-    """Learned tokens in front: x [B, N, H] → [B, T + N, H]; the weight `key` is [1, T, H]."""
-
-    key: str
-    hidden_size: int
-    count: int = 1
-
-    def weights(self) -> tuple[WeightSpec, ...]:
-        return (WeightSpec(self.key, (1, self.count, self.hidden_size)),)
-
-    def emit(self, e: Emit, x: Value | None) -> Value:
-        x = e.need(x)
-        tokens = _as(e.weight(self.key), x)
-        shape = (x.dim(0), self.count, self.hidden_size)
-        return concat(broadcast_to(tokens, shape=shape), x, axis=1)
-
-
-@dataclass(frozen=True)
-class AddPositionGridStage:
-    """x + W for tokens on a grid, with `extra` tokens in front; x: [B, extra + N, H].
-
-    W: [1, extra + N', H], or without the 1 where `flat`, for N' = grid₀ · grid₁ patches. Where the `grid` of
-    the table is not that of the images (`wanted`), its patches are resized bicubically, as DINOv2 does.
-    """
-
-    key: str
-    hidden_size: int
-    grid: Grid
     wanted: Grid
-    extra: int = 1
+    class_key: str | None = None
     flat: bool = False
 
+    @classmethod
+    def hf(
+        cls,
+        kernel_prefix: str,
+        positions_key: str,
+        config: VisionConfig,
+        class_key: str | None = None,
+        flat: bool = False,
+    ) -> PatchTokensStage:
+        """The tokens of a config's images."""
+        sizes = (config.hidden_size, config.num_channels)
+        grids = (config.patch, config.table_grid, config.grid)
+        return cls(kernel_prefix, positions_key, *sizes, *grids, class_key, flat)
+
     def weights(self) -> tuple[WeightSpec, ...]:
-        rows = self.extra + self.grid[0] * self.grid[1]
-        shape = (rows, self.hidden_size) if self.flat else (1, rows, self.hidden_size)
-        return (WeightSpec(self.key, shape),)
+        h, rows = self.hidden_size, self._front + self.grid[0] * self.grid[1]
+        specs = [
+            WeightSpec(f"{self.kernel_prefix}.weight", (h, self.channels, *self.patch)),
+            WeightSpec(f"{self.kernel_prefix}.bias", (h,)),
+            WeightSpec(self.positions_key, (rows, h) if self.flat else (1, rows, h)),
+        ]
+        return (*specs, *(WeightSpec(key, (1, 1, h)) for key in [self.class_key] if key is not None))
 
     def emit(self, e: Emit, x: Value | None) -> Value:
         x = e.need(x)
-        rows = self.extra + self.grid[0] * self.grid[1]
-        table = e.weight(self.key)
-        if self.grid == self.wanted:
-            return add(x, table)
-        table = reshape(table, shape=(rows, self.hidden_size))
-        patches = slice_(table, axis=0, start=self.extra, stop=rows)
-        resized = resize_grid(patches, old=self.grid, new=self.wanted)
-        if self.extra:
-            front = _as(slice_(table, axis=0, start=0, stop=self.extra), x)
-            resized = concat(front, resized, axis=0)
-        return add(x, resized)
+        depth = self.channels * self.patch[0] * self.patch[1]
+        kernel = reshape(e.weight(f"{self.kernel_prefix}.weight"), shape=(self.hidden_size, depth))
+        return add(linear(x, kernel), gather(self._table(e), iota(size=x.dim(1), dtype=i64)))
+
+    @property
+    def _front(self) -> int:
+        return 0 if self.class_key is None else 1
+
+    def _table(self, e: Emit) -> Value:
+        """What a token gets for its place; f32, worked out when weights are loaded."""
+        rows = self._front + self.grid[0] * self.grid[1]
+        table = reshape(e.weight(self.positions_key), shape=(rows, self.hidden_size))
+        patches = slice_(table, axis=0, start=self._front, stop=rows)
+        if self.grid != self.wanted:
+            patches = resize_grid(patches, old=self.grid, new=self.wanted)
+        patches = add(_wide(patches), _wide(e.weight(f"{self.kernel_prefix}.bias")))
+        if self.class_key is None:
+            return patches
+        first = _wide(reshape(e.weight(self.class_key), shape=(1, self.hidden_size)))
+        return concat(add(_wide(slice_(table, axis=0, start=0, stop=1)), first), patches, axis=0)
 
 
 @dataclass(frozen=True)
 class AttentionPoolStage:
     """SigLIP's head: p = attention of a learned probe to the tokens; y = p + mlp(LN(p)): [B, N, H] → [B, H].
+
+    The probe asks at every token, and one answer is kept: attention stays one of tokens to tokens.
 
     Keys below `{prefix}.`: probe [1, 1, H]; attention.in_proj_weight [3H, H] and in_proj_bias, the rows of q,
     k and v; attention.out_proj; layernorm.
@@ -133,12 +128,13 @@ class AttentionPoolStage:
         p, h, heads, batch = self.prefix, self.hidden_size, self.num_heads, x.dim(0)
         joined = [e.weight(f"{p}.attention.in_proj_{kind}") for kind in ("weight", "bias")]
         parts = [[slice_(w, axis=0, start=i * h, stop=(i + 1) * h) for w in joined] for i in range(3)]
-        probe = broadcast_to(_as(e.weight(f"{p}.probe"), x), shape=(batch, 1, h))
+        probe = broadcast_to(_wide(e.weight(f"{p}.probe")), shape=x.shape)
         q, k, v = (
-            reshape(matmul_bias_act(y, *part), shape=(batch, y.dim(1), heads, h // heads))
+            reshape(matmul_bias_act(y, *part), shape=(batch, x.dim(1), heads, h // heads))
             for y, part in zip((probe, x, x), parts, strict=True)
         )
-        context = reshape(attention(q, k, v, scale=(h // heads) ** -0.5), shape=(batch, 1, h))
+        everywhere = reshape(attention(q, k, v, scale=(h // heads) ** -0.5), shape=x.shape)
+        context = slice_(everywhere, axis=1, start=0, stop=1)
         out = [e.weight(f"{p}.attention.out_proj.{kind}") for kind in ("weight", "bias")]
         pooled = matmul_bias_act(context, *out)
         norm = [e.weight(f"{p}.layernorm.{kind}") for kind in ("weight", "bias")]
@@ -146,6 +142,6 @@ class AttentionPoolStage:
         return reshape(y, shape=(batch, h))
 
 
-def _as(weight: Value, x: Value) -> Value:
-    """A weight as an activation, in the dtype of `x`."""
-    return weight if weight.dtype == x.dtype else cast(weight, dtype=x.dtype)
+def _wide(weight: Value) -> Value:
+    """A weight as f32, however it is stored."""
+    return weight if weight.dtype == f32 else cast(weight, dtype=f32)

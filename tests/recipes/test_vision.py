@@ -44,10 +44,10 @@ def worst(model: Model, golden: goldens.Golden) -> float:
 
 
 @cases
-@pytest.mark.parametrize("profile", ["exact", "encoder"])
-def test_agrees_with_hugging_face(model_type: str, name: str, profile: str) -> None:
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_agrees_with_hugging_face(model_type: str, name: str, backend: str) -> None:
     golden = goldens.vision_case(model_type, name)
-    model = built_model(golden, profile, "fusion.assert_clean=true")
+    model = built_model(golden, "exact", "fusion.assert_clean=true", f"backend.name={backend}")
     assert worst(model, golden) <= TOLERANCE
     assert not model.report.unexpected
 
@@ -125,3 +125,11 @@ def test_only_dinov2_takes_images_of_another_size(model_type: str) -> None:
     config: Any = rlxflow.find_recipe(model_type).config(golden.config, "config.json")
     with pytest.raises(rlxflow.ConfigError, match="images are 32×24"):
         config.with_images(32, 24)
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 24), (1, 3, 24, 32), (1, 1, 24, 24)])
+def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    model = built_model(goldens.vision_case("vit", "plain"))
+    with pytest.raises(rlxflow.RlxError) as caught:
+        model(pixel_values=np.zeros(shape, np.float32))
+    assert caught.value.code == "RLX-R003" and "f32[B,3,24,24]" in caught.value.hint
