@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import GraphError
@@ -61,7 +64,8 @@ def find_anchors(
             for side, (value, part) in sides.items():
                 expected = _fitting(recorded.get(side), value, part, sizes)
                 if expected is not None:
-                    anchor = Anchor(to_reference(module), side, value, expected)
+                    own = "" if part is None else f"[{part.start}:{part.stop}]"
+                    anchor = Anchor(to_reference(module) + own, side, value, expected)
                     if side == "out":
                         made[value] = anchor
                     else:
@@ -70,9 +74,18 @@ def find_anchors(
         expected = _fitting(reference.outputs.get(name), value, None, sizes)
         if expected is not None:
             read.setdefault(value, []).append(Anchor(f"output {name}", "output", value, expected))
+    _leave_to_readers(made, read)
     order = {node: i for i, node in enumerate(graph.nodes)}
     values = sorted({*made, *read}, key=lambda v: order[v.node])
     return [a for v in values for a in _of_value(made.get(v), read.get(v, []), reference.valid)]
+
+
+def _leave_to_readers(made: dict[Value, Anchor], read: dict[Value, list[Anchor]]) -> None:
+    """Drop embeddings that do more in the reference: what it recorded is what a later value of ours is."""
+    elsewhere = [a for readings in read.values() for a in readings]
+    for value in [v for v in made if v.node.op.name == "gather" and v not in read]:
+        if any(np.array_equal(a.expected, made[value].expected) for a in elsewhere):
+            del made[value]
 
 
 def _of_value(made: Anchor | None, read: list[Anchor], valid: Array | None) -> list[Anchor]:
@@ -81,6 +94,13 @@ def _of_value(made: Anchor | None, read: list[Anchor], valid: Array | None) -> l
         return read[:1]
     changed = [a for a in read if relative_error(a.expected, made.expected, valid) > SAME]
     return [made, *(replace(a, before=made.expected) for a in changed[:1])]
+
+
+def missing_modules(plan: WeightPlan, reference: Activations) -> tuple[str, ...]:
+    """Our modules, under the reference's names, that it did not record."""
+    to_reference = _paths(plan, reference)
+    own = dict.fromkeys(to_reference(key.rpartition(".")[0]) for key in plan.tensors)
+    return tuple(name for name in own if name not in reference.modules)
 
 
 def _paths(plan: WeightPlan, reference: Activations) -> _Renamed:
@@ -105,6 +125,8 @@ def _paths(plan: WeightPlan, reference: Activations) -> _Renamed:
 
 @dataclass(frozen=True, slots=True)
 class _Renamed:
+    """A change of prefix."""
+
     before: str
     after: str
 
@@ -169,8 +191,7 @@ def _fitting(
         shape = bind_shape(value.shape, sizes)
     except GraphError:
         return None
-    lead = array.shape[: min(2, array.ndim)]
-    count = 1
-    for size in shape:
-        count *= size
-    return array.reshape(shape) if array.size == count and lead[0] == shape[0] else None
+    if array.ndim == len(shape) == 4 and array.shape != shape:
+        array = array.swapaxes(1, 2)  # heads before tokens
+    same = array.shape[:2] == shape[:2] or array.shape[0] == math.prod(shape[:2])  # or tokens of all in a row
+    return array.reshape(shape) if same and array.size == math.prod(shape) else None

@@ -23,7 +23,7 @@ from rlxflow.ir.builder import rebuild
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Value
 from rlxflow.porting.activations import Activations
-from rlxflow.porting.anchors import Anchor, find_anchors
+from rlxflow.porting.anchors import Anchor, find_anchors, missing_modules
 from rlxflow.porting.hypotheses import HYPOTHESES, Cause
 from rlxflow.porting.region import Region, cut_out, relative_error
 from rlxflow.porting.signature import signature
@@ -69,14 +69,15 @@ class Difference:
 class Comparison:
     """All anchors in the order of the graph; `difference` is None where every part is right by itself.
 
-    `drift` is the first anchor that from end to end is off by more than ten times the tolerance, whoever's
-    error that is: rounding adds up from part to part.
+    `missing` are modules of ours that the reference did not record. `drift` is the first anchor that from end
+    to end is off by more than ten times the tolerance, whoever's error that is: rounding adds up.
     """
 
     rows: tuple[Row, ...]
     tolerance: float
     difference: Difference | None
     drift: Row | None
+    missing: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -124,7 +125,8 @@ class _Comparer:
             if wrong is None and own > self.tolerance:
                 wrong = self._difference(anchor, region, own)
         drift = next((row for row in rows if row.error > DRIFT * self.tolerance), None)
-        return Comparison(tuple(rows), self.tolerance, wrong, drift)
+        missing = missing_modules(self.built.plan, self.reference)
+        return Comparison(tuple(rows), self.tolerance, wrong, drift, missing)
 
     @cached_property
     def known(self) -> Mapping[Value, Array]:

@@ -10,6 +10,9 @@ def comparison_text(comparison: Comparison, every: bool = False) -> str:
     rows = comparison.rows
     worst = max(rows, key=lambda row: row.error)
     lines = [f"{len(rows)} activations compared, tolerance {comparison.tolerance:g}"]
+    if comparison.missing:
+        shown = ", ".join(comparison.missing[:3]) + (", …" if len(comparison.missing) > 3 else "")
+        lines.append(f"{len(comparison.missing)} modules are not in the reference: {shown}")
     if comparison.agrees:
         lines.append(f"all agree; the largest error is {worst.error:.1e}, at {worst.module}")
     elif comparison.difference is not None:

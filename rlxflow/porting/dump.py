@@ -13,7 +13,7 @@ from rlxflow.dtypes import Array
 from rlxflow.errors import BackendError, ConfigError, InputError, printable
 from rlxflow.porting.activations import Activations
 
-LENGTHS = (12, 7)  # of the random sequences that stand in where no prompt is given
+LENGTHS = (13, 7)  # of the random sequences that stand in where no prompt is given
 OUTPUTS = ("logits", "last_hidden_state", "pooler_output")
 
 
@@ -94,7 +94,7 @@ def _inputs(
         channels = getattr(vision, "num_channels", 3)
         return {"pixel_values": random.standard_normal((2, channels, height, width)).astype(np.float32)}
     if not prompts:
-        return random_tokens(config.vocab_size, random)
+        return random_tokens(config.vocab_size, random, getattr(config, "pad_token_id", None))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             directory, local_files_only=True, padding_side="right"
@@ -110,11 +110,13 @@ def _inputs(
     return {name: np.asarray(array, np.int64) for name, array in encoded.items()}
 
 
-def random_tokens(vocab_size: int, random: np.random.Generator) -> dict[str, Array]:
-    """Ids in LENGTHS, padded on the right, and their mask."""
+def random_tokens(vocab_size: int, random: np.random.Generator, pad: int | None = None) -> dict[str, Array]:
+    """Ids in LENGTHS, padded on the right, and their mask. The padding id is no other token's."""
     columns, lengths = np.arange(max(LENGTHS)), np.array(LENGTHS)[:, None]
     mask = columns < lengths
-    ids = np.where(mask, random.integers(0, vocab_size, mask.shape), 0)
+    pad = pad if pad is not None and 0 <= pad < vocab_size else 0
+    ids = random.integers(0, vocab_size - 1, mask.shape)
+    ids = np.where(mask, ids + (ids >= pad), pad)
     return {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)}
 
 

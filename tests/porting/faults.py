@@ -118,6 +118,17 @@ FAULTS = (
           f"{L0}.input_layernorm{INPUT}", "scale"),
     Fault("residual multiplier", "granite", setting(residual_multiplier=1.0),
           f"{L0}.post_attention_layernorm{INPUT}", "sum"),
+    Fault("norm weights stored as 1 + w", "gemma2", weight(f"{L0}.input_layernorm.weight", lambda w: w + 1),
+          f"{L0}.input_layernorm", "norm offset"),
+    Fault("softcap of scores left out", "gemma2", setting(attn_logit_softcapping=None),
+          f"{L0}.self_attn.o_proj{INPUT}", "softcap"),
+    Fault("softcap of logits left out", "gemma2", setting(final_logit_softcapping=None), "output logits",
+          "softcap"),
+    Fault("scale by head_dim", "gemma2", setting(query_pre_attn_scalar=8),
+          f"{L0}.self_attn.o_proj{INPUT}", "scale"),
+    Fault("gate and up joined in the other order", "phi3",
+          weight(f"{L0}.mlp.gate_up_proj.weight", lambda w: np.roll(w, 44, 0)),
+          f"{L0}.mlp.gate_up_proj[0:44]", "swapped weight"),
     Fault("logits scaling", "granite", setting(logits_scaling=1.0), "output logits", "scale"),
 )  # fmt: skip
 

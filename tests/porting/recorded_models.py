@@ -30,7 +30,8 @@ DECODER: Config = {
 
 
 def _decoder(model_type: str, architecture: str, **fields: Any) -> Config:
-    return {**DECODER, "model_type": model_type, "architectures": [architecture], **fields}
+    config = {**DECODER, "model_type": model_type, "architectures": [architecture], **fields}
+    return {name: value for name, value in config.items() if value is not None}
 
 
 def _bert(**fields: Any) -> Config:
@@ -66,6 +67,12 @@ CONFIGS: dict[str, Config] = {
         "granite", "GraniteForCausalLM", embedding_multiplier=3.0, attention_multiplier=0.7,
         residual_multiplier=0.4, logits_scaling=8.0,
     ),
+    "gemma2": _decoder(
+        "gemma2", "Gemma2ForCausalLM", head_dim=8, query_pre_attn_scalar=24, sliding_window=4,
+        attn_logit_softcapping=2.0, final_logit_softcapping=5.0, hidden_activation="gelu_pytorch_tanh",
+        tie_word_embeddings=True, hidden_act=None,
+    ),
+    "phi3": _decoder("phi3", "Phi3ForCausalLM", pad_token_id=0),
     "bert": _bert(),
     "bert_causal": _bert(is_decoder=True),
 }  # fmt: skip

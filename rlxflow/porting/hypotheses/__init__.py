@@ -13,7 +13,14 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     *(attention.mask, attention.window, attention.scale, attention.softcap, attention.grouping),
     *(norm.offset, norm.eps, norm.kind, norm.weight, norm.place),
     *(activation.flavour, activation.gate),
-    *(linear.transposed, linear.permuted, linear.other_tensor, linear.bias, linear.table_rows),
+    *(
+        linear.transposed,
+        linear.permuted,
+        linear.other_tensor,
+        linear.other_rows,
+        linear.bias,
+        linear.table_rows,
+    ),
     *(arithmetic.factor, arithmetic.sums, arithmetic.cap),
 )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.ir.values import Value
-from rlxflow.porting.hypotheses.cause import Cause, float_rows
+from rlxflow.porting.hypotheses.cause import Cause, best_of, float_rows
 from rlxflow.porting.region import Region, at_valid
 
 
@@ -36,9 +36,12 @@ def cap(region: Region) -> Iterator[Cause]:
     if region.has("tanh"):
         return
     ours = region.run()
-    for c in np.unique([*np.geomspace(1.0, 100.0, 60), 20.0, 30.0, 50.0]):
-        error = region.error((np.tanh(ours / np.float32(c)) * np.float32(c)).astype(np.float32))
-        yield Cause("softcap", f"softcap: the reference caps this at {c:.4g}", error)
+
+    def error(c: float) -> float:
+        return region.error(np.tanh(ours / np.float32(c)) * np.float32(c))
+
+    value, left = best_of(error, np.geomspace(0.5, 200.0, 40).tolist())
+    yield Cause("softcap", f"softcap: the reference caps this at {value:.4g}", left)
 
 
 def _candidates(region: Region) -> dict[str, Array]:

@@ -72,7 +72,7 @@ def scale(region: Region) -> Iterator[Cause]:
     if not nodes:
         return
     ours = nodes[0].attrs["scale"]
-    value, error = best_number(region, nodes, "scale", np.geomspace(1e-4, 4.0, 33).tolist(), rounds=7)
+    value, error = best_number(region, nodes, "scale", np.geomspace(1e-4, 4.0, 33).tolist())
     said = f"scale: the reference multiplies scores by {value:.5g} (ours: {ours:.5g})"
     yield Cause("scale", said, error)
 
@@ -85,7 +85,7 @@ def softcap(region: Region) -> Iterator[Cause]:
     if nodes[0].attrs["softcap"]:
         text = "softcap: the reference does not cap scores"
         yield from tried(region, "softcap", text, with_attrs(region, nodes, softcap=0.0))
-    value, error = best_number(region, nodes, "softcap", np.geomspace(1.0, 200.0, 17).tolist(), rounds=7)
+    value, error = best_number(region, nodes, "softcap", np.geomspace(1.0, 200.0, 17).tolist())
     yield Cause("softcap", f"softcap: the reference caps scores at {value:.4g}", error)
 
 

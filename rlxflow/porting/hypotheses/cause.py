@@ -47,10 +47,9 @@ def with_attrs(region: Region, nodes: Iterable[Node], **attrs: Any) -> Change:
 
 
 def best_number(
-    region: Region, nodes: Sequence[Node], attr: str, values: Sequence[float], rounds: int = 3
+    region: Region, nodes: Sequence[Node], attr: str, values: Sequence[float], rounds: int = 8
 ) -> tuple[float, float]:
-    """(value, error) of a float attribute that fits best: a search over `values`, between neighbours, and of
-    round numbers nearby."""
+    """(value, error) of a float attribute that fits best, see `best_of`."""
 
     def error(value: float) -> float:
         try:
@@ -58,17 +57,21 @@ def best_number(
         except (RlxError, ValueError, ArithmeticError):
             return float("inf")
 
-    tries = [(error(v), v) for v in values]
+    return best_of(error, values, rounds)
+
+
+def best_of(error: Callable[[float], float], values: Sequence[float], rounds: int = 8) -> tuple[float, float]:
+    """(value, error): a search over `values`, then between the neighbours of the best, and of round numbers."""
+    tries = {v: error(v) for v in values}
     for _ in range(rounds):
-        ordered = sorted(v for _, v in tries)
-        _, best = min(tries)
-        at = ordered.index(best)
+        ordered = sorted(tries)
+        at = ordered.index(min(tries, key=tries.__getitem__))
         low, high = ordered[max(at - 1, 0)], ordered[min(at + 1, len(ordered) - 1)]
-        tries += [(error(v), v) for v in np.geomspace(low, high, 9)[1:-1].tolist()]
-    _, found = min(tries)
-    tries += [(error(v), v) for v in {float(f"{found:.{digits}g}") for digits in range(1, 7)}]
-    left, value = min(tries)
-    return value, left
+        tries |= {v: error(v) for v in np.geomspace(low, high, 9)[1:-1].tolist()}
+    found = min(tries, key=tries.__getitem__)
+    tries |= {v: error(v) for v in {float(f"{found:.{digits}g}") for digits in range(1, 7)}}
+    value = min(tries, key=tries.__getitem__)
+    return value, tries[value]
 
 
 def float_rows(array: Array) -> Array:

@@ -12,7 +12,7 @@ from rlxflow.dtypes import Array
 from rlxflow.ir.values import Node
 from rlxflow.porting.anchors import weight_of
 from rlxflow.porting.hypotheses.cause import Cause, float_rows, tried
-from rlxflow.porting.region import Region, at_valid
+from rlxflow.porting.region import Region, at_valid, read_weight
 
 MOST_TENSORS = 64  # that are tried in the place of one
 
@@ -102,6 +102,25 @@ def other_tensor(region: Region) -> Iterator[Cause]:
         what = f"the reference uses {key} where we use {own}"
         change = _with_weight(region, node, lambda _, w=stored: w)
         yield from tried(region, kind, f"{kind}: {what}", change)
+
+
+def other_rows(region: Region) -> Iterator[Cause]:
+    """Where one weight holds several parts: another part of it."""
+    linears = region.has("linear")
+    if len(linears) != 1 or linears[0].inputs[1].node.op.name != "slice":
+        return
+    part = linears[0].inputs[1].node
+    (whole,) = part.inputs
+    start, count = part.attrs["start"], part.attrs["stop"] - part.attrs["start"]
+    rows = whole.dim(0)
+    if whole.node.op.name != "param" or not isinstance(rows, int):
+        return
+    array, key = read_weight(region.source, whole.node), _key(linears[0])
+    for first in range(0, rows - count + 1, math.gcd(rows, count)):
+        if first != start:
+            change = _with_weight(region, linears[0], lambda _, w=array[first : first + count]: w)
+            text = f"swapped weight: the reference uses rows from {first} of {key} where we use {start}"
+            yield from tried(region, "swapped weight", text, change)
 
 
 def _distance(one: str, other: str) -> tuple[int, str]:

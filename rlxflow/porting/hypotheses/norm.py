@@ -27,7 +27,7 @@ def eps(region: Region) -> Iterator[Cause]:
         if value != ours:
             text = f"norm eps: the reference has {value:g} (ours: {ours:g})"
             yield from tried(region, "norm eps", text, with_attrs(region, nodes, eps=value))
-    value, error = best_number(region, nodes, "eps", np.geomspace(1e-12, 1.0, 25).tolist(), rounds=4)
+    value, error = best_number(region, nodes, "eps", np.geomspace(1e-12, 1.0, 25).tolist())
     yield Cause("norm eps", f"norm eps: about {value:.3g} fits best (ours: {ours:g})", error)
 
 

@@ -34,7 +34,7 @@ def theta(region: Region) -> Iterator[Cause]:
         if value != ours:
             text = f"rope theta: the reference has {value:g} (ours: {ours:g})"
             yield from tried(region, "rope theta", text, with_attrs(region, tables, theta=value))
-    value, error = best_number(region, tables, "theta", np.geomspace(10.0, 1e8, 29).tolist(), rounds=6)
+    value, error = best_number(region, tables, "theta", np.geomspace(10.0, 1e8, 29).tolist())
     yield Cause("rope theta", f"rope theta: about {value:.4g} fits best (ours: {ours:g})", error)
 
 
