@@ -61,7 +61,7 @@ def best_number(
 
 
 def best_of(error: Callable[[float], float], values: Sequence[float], rounds: int = 8) -> tuple[float, float]:
-    """(value, error): a search over `values`, then between the neighbours of the best, and of round numbers."""
+    """(value, error): a search over `values`, between the neighbours of the best, and of round numbers."""
     tries = {v: error(v) for v in values}
     for _ in range(rounds):
         ordered = sorted(tries)
