@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import TILE_ARGUMENTS
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, TILE_ARGUMENTS
 from rlxflow.backends.cpu.kernels.dot import dot4, splat_word
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
@@ -46,6 +46,28 @@ class BlockForm:
     def encode(self, rows: Array) -> Array:
         return self.blocks.encode(rows)
 
+    def row(self, module: Module, depth: int) -> Value:
+        panel, unit = module.target.panel, self.blocks.unit
+
+        def body(code: Code, packed: Value, number: Value, out: Value) -> None:
+            room = _room(code, unit)
+            lane = code.srem(number, i64(panel))
+            first = code.at(packed, code.mul(code.sdiv(number, i64(panel)), i64(self.words(depth) * panel)))
+
+            def step(index: Value, _: tuple[Value, ...]) -> None:
+                code.call(_unpack(module, self.blocks), [first, index, room])
+                start = code.mul(index, i64(unit))
+
+                def element(k: Value, _: tuple[Value, ...]) -> None:
+                    place = code.at(room, code.add(code.mul(k, i64(panel)), lane))
+                    code.put(code.load(place, typ=F32), out, code.add(start, k))
+
+                code.loop(0, unit, 1, element)
+
+            code.loop(0, depth // unit, 1, step)
+
+        return module.function(("row", self.blocks.dtype.name, depth), ROW_ARGUMENTS, body)
+
     def tile_rows(self, target: Target) -> int:
         return self._heights(target)[-1]
 
@@ -71,7 +93,7 @@ class BlockForm:
                 self.tile(module, height - largest, shared), [below[0], packed, *rest, below[1], *sizes]
             )
 
-        return module.function(("tile", self.name, height), TILE_ARGUMENTS, emit)
+        return module.function(("block tile", self.name, height), TILE_ARGUMENTS, emit)
 
 
 def forms_of(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
@@ -141,8 +163,7 @@ def _f32_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, 
     """Σ x·w, with the very w that `dequantize` gives; a unit at a time is unpacked to the stack."""
     rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
     panel = code.owner.target.panel
-    room = code.alloca(F32, i64(blocks.unit * panel))
-    room.align = 64
+    room = _room(code, blocks.unit)
 
     def step(number: Value, sums: tuple[Value, ...]) -> Iterable[Value]:
         code.call(_unpack(code.owner, blocks), [packed, number, room])
@@ -160,8 +181,15 @@ def _f32_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, 
     _run(code, blocks, height, out, depth, out_stride, step)
 
 
+def _room(code: Code, unit: int) -> Value:
+    """Stack for the f32 weights of a unit; no buffer that checked mode knows."""
+    room = code.alloca(F32, i64(unit * code.owner.target.panel))
+    room.align = 64
+    return room
+
+
 def _own(code: Code, room: Value, index: Value) -> Value:
-    """A vector of this function's stack, which is no buffer that checked mode knows."""
+    """A vector of such stack."""
     return code.load(code.at(room, index), typ=code.vector, align=4 * code.lanes)
 
 

@@ -29,10 +29,13 @@ Source = (
 
 
 class Describer:
-    """Describes regions. `stride_of` tells the floats between the rows of a value in its buffer."""
+    """Describes regions. `stride_of` tells the floats between the rows of a value in its buffer, `table`
+    how the rows of weights are kept that are gathered."""
 
-    def __init__(self, regions: Regions, stride_of: Callable[[Value], int]) -> None:
-        self._regions, self._stride_of = regions, stride_of
+    def __init__(
+        self, regions: Regions, stride_of: Callable[[Value], int], table: Callable[[Value], Constant]
+    ) -> None:
+        self._regions, self._stride_of, self._table = regions, stride_of, table
 
     def expression(
         self, nodes: list[Node], root: Value, copy: bool = False
@@ -70,7 +73,8 @@ class Describer:
         rows = rows_of(value)
         if node.op.name == "gather" and index == 0:
             stride = rows.width // rows.inner[0] if rows.inner[0] else 1
-            return Arg("table", "none", stride, strip(rows.inner[1:])), Constant("table", (value,))
+            table = self._table(value)
+            return Arg("table", "none", stride, strip(rows.inner[1:]), form=table.form), table
         if value.dtype.is_float and value in self._regions.host:
             return Arg("host", _domain(rows), rows.width, strip(rows.inner)), Made(value)
         if node.op.name in PICKED and index == 1:

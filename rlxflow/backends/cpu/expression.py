@@ -27,7 +27,8 @@ class Arg:
     - `rows`: which row belongs to a row of the kernel: the token's, its sequence's, the first token of the
       sequence, or none;
     - `stride`: floats between rows; `inner`: the shape of a row, without leading ones;
-    - `dtype`: of ids, i32 or i64; all else is f32.
+    - `dtype`: of ids, i32 or i64; all else is f32;
+    - `form`: of a table that is packed into panels.
     """
 
     kind: Literal["buffer", "constant", "input", "table", "ids", "host", "mask"]
@@ -35,6 +36,7 @@ class Arg:
     stride: int
     inner: tuple[int, ...]
     dtype: str = "f32"
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ class Expression:
         if len(self.inner) < 2 or not parts:
             return 1, self.width
         return self.width // self.inner[-1], self.inner[-1]
+
+    @cached_property
+    def scratch_width(self) -> int:
+        """Floats that a row in scratch needs: a piece, or a whole row of a packed table."""
+        return max([self.segments[1], *(a.stride for a in self.args if a.form)])
 
     def needed(self, target: int, known: frozenset[int]) -> tuple[int, ...]:
         """The steps that `target` is computed from, in order; those in `known` end the search."""

@@ -9,6 +9,7 @@ sums across lanes. A new weight format is a new file: words of a row, and a tile
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
@@ -30,6 +31,8 @@ HALF = "bf16"  # half precision where it is safe: a weight of any size keeps its
 LINE = 16  # words of a cache line
 TILE_ARGUMENTS = (PTR, PTR, PTR, I64, PTR, I64, I64, I64)  # of every micro-kernel, see `Form.tile`
 
+ROW_ARGUMENTS = (PTR, I64, PTR)  # see `Form.row`
+
 
 class Form(Protocol):
     """A form; its module in `forms/` lists it in `FORMS`.
@@ -42,6 +45,14 @@ class Form(Protocol):
     name: str
     weights: tuple[str, ...]
     x: Quantised | None
+
+    @property
+    def row(self) -> Callable[[Module, int], Value] | None:
+        """What reads single rows, as tables are read; None where the form does not keep weights exactly.
+
+        (module, depth) → the function (panels, number of the row, out) that writes f32 [depth]; `out` has
+        room for some more.
+        """
 
     def words(self, depth: int) -> int:
         """Words of a row of `depth` elements."""
@@ -103,6 +114,23 @@ def form_for(dtype: DType, precision: PrecisionProfile) -> str:
         halves = precision.mixed.value == "auto" and precision.compute.value == "f32"
         name = HALF if halves else precision.compute.value
     return next((f.name for f in _forms().values() if name in f.weights and f.x is None), "f32")
+
+
+def table_form(dtype: DType, precision: PrecisionProfile) -> str | None:
+    """The name of the form in which a table of this dtype is kept whose rows are gathered.
+
+    That of a product with the same weights, where it can be. None where no form keeps the dtype.
+    """
+    chosen = find_form(form_for(dtype, precision))
+    kept = (f for f in (chosen, *_forms().values()) if f.row is not None and dtype.name in f.weights)
+    return next((f.name for f in kept), None)
+
+
+def column_of(code: Code, panels: Value, row: Value, words: int) -> tuple[Value, int]:
+    """Where word 0 of a row of weights lies in the panels, and the words from there to its next one."""
+    panel = code.owner.target.panel
+    first = code.mul(code.sdiv(row, i64(panel)), i64(words * panel))
+    return code.at(panels, code.add(first, code.srem(row, i64(panel)))), panel
 
 
 def words_of(rows: Array) -> Array:

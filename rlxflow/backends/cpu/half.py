@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import TILE_ARGUMENTS, fetch
+from rlxflow.backends.cpu.code import F32, I32, Code, Module, Value, i64
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, TILE_ARGUMENTS, column_of, fetch
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import DTYPES, Array, to_numpy
@@ -45,6 +45,28 @@ class HalfForm:
         whole = halves[:, : halves.shape[1] - rest].reshape(len(rows), -1, BLOCK)
         words = _paired(whole).reshape(len(rows), -1)
         return np.hstack([words, _paired(halves[:, -rest:])]) if rest else words
+
+    def row(self, module: Module, depth: int) -> Value:
+        def body(code: Code, packed: Value, number: Value, out: Value) -> None:
+            column, panel = column_of(code, packed, number, self.words(depth))
+
+            def half(widen: Widen, first: Value, line: Value, count: Value) -> None:
+                def element(j: Value, _: Values) -> None:
+                    word = code.get(column, code.mul(code.add(line, j), i64(panel)), I32)
+                    value = code.extract_element(widen(code, code.splat(word)), I32(0))
+                    code.put(value, out, code.add(first, j))
+
+                code.loop(0, count, 1, element)
+
+            def block(first: Value, _: Values) -> None:
+                size = code.minimum(code.sub(i64(depth), first), BLOCK)
+                words, line = code.sdiv(code.add(size, i64(1)), i64(2)), code.sdiv(first, i64(2))
+                half(self.low, first, line, words)
+                half(self.high, code.add(first, words), line, code.sub(size, words))
+
+            code.loop(0, depth, BLOCK, block)
+
+        return module.function(("row", self.name, depth), ROW_ARGUMENTS, body)
 
     def tile_rows(self, target: Target) -> int:
         return target.tile_rows

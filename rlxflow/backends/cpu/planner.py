@@ -11,7 +11,7 @@ from rlxflow.backends.cpu.constants import constant_values
 from rlxflow.backends.cpu.describe import Describer, Source
 from rlxflow.backends.cpu.domain import Domain, View, rows_of
 from rlxflow.backends.cpu.expression import strip
-from rlxflow.backends.cpu.form import find_form, form_for
+from rlxflow.backends.cpu.form import find_form, form_for, table_form
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
 from rlxflow.backends.cpu.kernels.gemm import Gemm
@@ -36,7 +36,7 @@ from rlxflow.backends.cpu.regions import Region, Regions
 from rlxflow.backends.cpu.relative_bias import buckets_of
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.rows import batch_independent
-from rlxflow.dtypes import f16
+from rlxflow.dtypes import f16, f32
 from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
@@ -126,7 +126,7 @@ class _Planner:
         self._coded: set[Coded] = set()
         self._apart = apart
         self.regions = Regions(graph, constant_values(graph), apart)
-        self.describe = Describer(self.regions, self._stride_of)
+        self.describe = Describer(self.regions, self._stride_of, self._table)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
         self.lengths = lengths_inputs(graph)
         self.units = self._units()
@@ -190,6 +190,17 @@ class _Planner:
     def _form(self, region: Region) -> str:
         """The form of the weights of a product."""
         return form_for(region.main.inputs[1].dtype, self._precision)
+
+    def _table(self, value: Value) -> Constant:
+        """Weights that rows are gathered from: one array with the product that has the same ones.
+
+        f32 tables of no product lie as they are.
+        """
+        name = table_form(value.dtype, self._precision)
+        tied = any(r.kind == "gemm" and r.main.inputs[1] is value for r in self.regions.by_root.values())
+        if name is None or len(value.shape) != 2 or (value.dtype == f32 and not tied):
+            return Constant("table", (value,))
+        return Constant("packed", (value,), name)
 
     def _stride_of(self, value: Value) -> int:
         """Floats between the rows of a value."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import TILE_ARGUMENTS, fetch, words_of
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, TILE_ARGUMENTS, column_of, fetch, words_of
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import Array
@@ -26,6 +26,17 @@ class F32Form:
 
     def encode(self, rows: Array) -> Array:
         return words_of(rows.astype(np.float32, copy=False))
+
+    def row(self, module: Module, depth: int) -> Value:
+        def body(code: Code, packed: Value, number: Value, out: Value) -> None:
+            column, panel = column_of(code, packed, number, depth)
+
+            def element(k: Value, _: tuple[Value, ...]) -> None:
+                code.put(code.get(column, code.mul(k, i64(panel)), F32), out, k)
+
+            code.loop(0, depth, 1, element)
+
+        return module.function(("row", self.name, depth), ROW_ARGUMENTS, body)
 
     def tile_rows(self, target: Target) -> int:
         return target.tile_rows

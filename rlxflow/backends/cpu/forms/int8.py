@@ -29,6 +29,7 @@ class Int8Form:
     name: str = "int8"
     weights: tuple[str, ...] = ("f32", "bf16", "f16")
     x: Quantised | None = LAYOUT
+    row: None = None
 
     def words(self, depth: int) -> int:
         return -(-depth // 4) + HEAD * -(-depth // BLOCK)

@@ -20,6 +20,7 @@ from rlxflow.backends.cpu.expression import (
     FromStep,
     Operand,
 )
+from rlxflow.backends.cpu.form import find_form
 from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
 from rlxflow.backends.cpu.kernels.reductions import Reduced, reduce_row
@@ -129,10 +130,21 @@ class RowValues:
             number = code.wide(code.get(self._pointers[ids], row, kind))
         if op == "select_token":
             number = code.add(number, self._tokens(self.row))
-        stride = self.expression.args[source].stride
-        row = code.at(self._pointers[source], code.mul(number, i64(stride)))
+        table = self.expression.args[source]
+        row = code.at(self._pointers[source], code.mul(number, i64(table.stride)))
+        if table.form:
+            unpack = find_form(table.form).row
+            assert unpack is not None  # the planner chose a form that has it
+            row = self._scratch()
+            code.call(unpack(code.owner, table.stride), [self._pointers[source], number, row])
         row = code.at(row, code.mul(self._segment, i64(self.expression.segments[1])))
         return Reduced(row, lambda x, _: x)
+
+    def _scratch(self) -> Value:
+        """Memory for the next step that sees a whole row."""
+        stride = self.code.owner.target.row_stride(self.expression.scratch_width)
+        scratch = read(self.code, self.frame, Frame.SCRATCH)
+        return self.code.at(scratch, SCRATCH_ROWS * len(self._known) * stride)
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -201,12 +213,10 @@ class RowValues:
 
     def reduce_all(self) -> None:
         """Evaluate every reduction into a scratch row, innermost first."""
-        stride = self.code.owner.target.row_stride(self.expression.segments[1])
-        scratch = read(self.code, self.frame, Frame.SCRATCH)
         for i, step in enumerate(self.expression.steps):
             if step.op in WHOLE_ROW:
                 source = step.operands[0]
-                row = self.code.at(scratch, SCRATCH_ROWS * len(self._known) * stride)
+                row = self._scratch()
                 whole = rotate_row if step.op == "rope" else reduce_row
                 self._known[i] = whole(self, step, source, row)
 
@@ -225,4 +235,4 @@ class RowValues:
 def scratch_floats(expression: Expression, stride: Callable[[int], int]) -> int:
     """Scratch that the row kernel of an expression needs."""
     rows = sum(s.op in (*WHOLE_ROW, *PICKED) for s in expression.steps)
-    return SCRATCH_ROWS * rows * stride(expression.segments[1])
+    return SCRATCH_ROWS * rows * stride(expression.scratch_width)
