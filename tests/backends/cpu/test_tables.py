@@ -78,4 +78,4 @@ def test_a_tied_table_is_in_memory_once(name: str, profile: object) -> None:
     run = CpuBackend().compile(table.graph(tied=True), table, profile)  # type: ignore[arg-type]
     panels = -(-ROWS // 32) * 32 * table.stored.nbytes / ROWS
     shared = name != "f32" or profile is EXACT  # int8 weights made of f32 ones cannot be read back
-    assert run.weight_bytes <= panels * 1.01 if shared else run.weight_bytes > panels
+    assert run.weight_bytes <= panels + 4096 if shared else run.weight_bytes > panels
