@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rlxflow import (
     EncoderConfig,
+    GgufRecipe,
     ModelFlow,
     NomicEncoderLayerSpec,
     NomicEncoderLayerStage,
@@ -16,6 +17,8 @@ from rlxflow import (
     RopeConfig,
     RopeTablesStage,
     Size,
+    gguf_nomic_config,
+    gguf_nomic_names,
     rope_config,
 )
 
@@ -132,4 +135,5 @@ RECIPE = Recipe(
     prefixes=("", "bert.", "nomic_bert."),
     unused=("*pooler.*", "*cls.*", "*lm_head.*", "*classifier.*", "*inv_freq"),
     expected=expected,
+    gguf=GgufRecipe(("nomic-bert",), gguf_nomic_names(), gguf_nomic_config, embeds=True),
 )

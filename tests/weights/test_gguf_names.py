@@ -27,6 +27,7 @@ NOT_MAPPED = {
     "qwen3": {"rope_freqs"},
     "phi3": {"attn_q", "attn_k", "attn_v", "rope_factors_long", "rope_factors_short"},
     "smollm3": {"rope_freqs", "attn_rot_embd"},
+    "nomic-bert": {"output_norm", "position_embd"},
     "bert": {"output_norm", "attn_qkv", "cls", "cls.output"},
 }
 
