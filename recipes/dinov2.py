@@ -51,19 +51,8 @@ def flow(config: Dinov2Config) -> ModelFlow:
 
     def layer(i: int) -> EncoderLayerStage:
         p = f"encoder.layer.{i}"
-        attention = SelfAttentionSpec(
-            f"{p}.attention",
-            hidden_size=hidden,
-            num_heads=config.num_attention_heads,
-            num_kv_heads=config.num_attention_heads,
-            head_dim=config.head_size,
-            qkv_bias=config.qkv_bias,
-            out_bias=True,
-            rope_table=None,
-            cached=False,
-            projections=("attention.query", "attention.key", "attention.value"),
-            out_projection="output.dense",
-        )
+        names = ("attention.query", "attention.key", "attention.value", "output.dense")
+        attention = SelfAttentionSpec.encoder(f"{p}.attention", config, names, qkv_bias=config.qkv_bias)
         ins, out = ("weights_in", "weights_out") if config.use_swiglu_ffn else ("fc1", "fc2")
         keys, size = (f"{p}.mlp.{ins}.weight", f"{p}.mlp.{out}.weight"), config.mlp_size
         mlp = (

@@ -85,19 +85,15 @@ def flow(config: ModernBertConfig) -> ModelFlow:
 
     def layer(i: int) -> EncoderLayerStage:
         p, kind = f"layers.{i}", config.layer_type(i)
-        attention = SelfAttentionSpec(
+        attention = SelfAttentionSpec.encoder(
             f"{p}.attn",
-            hidden_size=hidden,
-            num_heads=config.num_attention_heads,
-            num_kv_heads=config.num_attention_heads,
-            head_dim=config.head_size,
+            config,
+            ("Wqkv", "Wo"),
             qkv_bias=config.attention_bias,
             out_bias=config.attention_bias,
             window=config.local_attention // 2 if kind == SLIDING else 0,
             rope_table=kind,
             mask_input="attention_mask",
-            projections=("Wqkv",),
-            out_projection="Wo",
         )
         mlp = GatedMlpStage(
             gate_key=f"{p}.mlp.Wi.weight",

@@ -46,18 +46,8 @@ def flow(config: SiglipVisionConfig) -> ModelFlow:
 
     def layer(i: int) -> EncoderLayerStage:
         p = f"encoder.layers.{i}"
-        attention = SelfAttentionSpec(
-            f"{p}.self_attn",
-            hidden_size=hidden,
-            num_heads=heads,
-            num_kv_heads=heads,
-            head_dim=config.head_size,
-            qkv_bias=True,
-            out_bias=True,
-            rope_table=None,
-            cached=False,
-            out_projection="out_proj",
-        )
+        names = ("q_proj", "k_proj", "v_proj", "out_proj")
+        attention = SelfAttentionSpec.encoder(f"{p}.self_attn", config, names)
         norms = (f"{p}.layer_norm1", f"{p}.layer_norm2")
         return EncoderLayerStage(SelfAttentionStage(attention), mlp(p), norms, hidden, eps, pre_norm=True)
 

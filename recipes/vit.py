@@ -32,19 +32,8 @@ def flow(config: VitConfig) -> ModelFlow:
 
     def layer(i: int) -> EncoderLayerStage:
         p = f"encoder.layer.{i}"
-        attention = SelfAttentionSpec(
-            f"{p}.attention",
-            hidden_size=hidden,
-            num_heads=config.num_attention_heads,
-            num_kv_heads=config.num_attention_heads,
-            head_dim=config.head_size,
-            qkv_bias=config.qkv_bias,
-            out_bias=True,
-            rope_table=None,
-            cached=False,
-            projections=("attention.query", "attention.key", "attention.value"),
-            out_projection="output.dense",
-        )
+        names = ("attention.query", "attention.key", "attention.value", "output.dense")
+        attention = SelfAttentionSpec.encoder(f"{p}.attention", config, names, qkv_bias=config.qkv_bias)
         mlp = MlpStage.hf_bert(p, config.intermediate_size, config.activation, hidden)
         norms = (f"{p}.layernorm_before", f"{p}.layernorm_after")
         return EncoderLayerStage(SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True)

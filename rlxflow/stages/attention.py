@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from rlxflow.flow.emit import Emit
 from rlxflow.flow.layer_protocols import KvCacheContract
@@ -15,6 +16,9 @@ from rlxflow.ops.rope import rope
 from rlxflow.ops.shape import reshape, slice_
 from rlxflow.stages.stream import load
 from rlxflow.weights.plan import WeightSpec
+
+if TYPE_CHECKING:
+    from rlxflow.flow.encoder_config import EncoderConfig
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,18 @@ class SelfAttentionSpec:
     projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
     out_projection: str = "o_proj"
     position_bias: str | None = None
+
+    @classmethod
+    def encoder(cls, prefix: str, config: EncoderConfig, names: tuple[str, ...], **switches: Any) -> Self:
+        """Of every token to every token, with the sizes of a config, biases and no rotary embedding.
+
+        `names` are the projections (three, or one for all), then the output projection; `switches` any
+        further fields, by name.
+        """
+        heads = config.num_attention_heads
+        usual: dict[str, Any] = {"qkv_bias": True, "out_bias": True, "rope_table": None, "cached": False}
+        usual |= {"projections": names[:-1], "out_projection": names[-1]}
+        return cls(prefix, config.hidden_size, heads, heads, config.head_size, **{**usual, **switches})
 
     @property
     def has_cache(self) -> bool:
