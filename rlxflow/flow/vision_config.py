@@ -68,7 +68,7 @@ class VisionConfig(EncoderConfig):
             raise _misfit(f"a patch of {self.patch} is larger than an image of {self.images}")
         if self.input_size not in (None, _pair(self.image_size)) and not self.resizes:
             what = f"images are {self.images[0]}×{self.images[1]}"
-            raise _misfit(f"{what}, the model takes {' × '.join(map(str, _pair(self.image_size)))}")
+            raise _misfit(f"{what}, the model takes {'×'.join(map(str, _pair(self.image_size)))}")
         return self
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rlxflow.errors import RlxError, TokenizerError, printable
+from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.inspect.examine import Examination, examine
 from rlxflow.inspect.values import bad_values, bad_values_error
 from rlxflow.runtime.chat_template import render_chat
@@ -65,6 +66,9 @@ def check_model(
         _part(e, "tokenizer", tokenizer, _tokens(tokenizer), optional=True),
         _part(e, "chat template", template, optional=True),
     ]
+    if isinstance(e.config, VisionConfig):
+        size = f"{e.images.size[0]} × {e.images.size[1]}" if e.images else ""
+        parts[2] = _part(e, "images", e.images, size, optional=True)  # no texts are pooled
     return tuple(parts) if not values else (*parts, _part(e, "values", source))
 
 

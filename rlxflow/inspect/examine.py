@@ -13,8 +13,10 @@ from rlxflow.flow.built import BuiltModel, build, raise_problems
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.recipe import ModelRecipe, expected_places
+from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.hub import resolve
+from rlxflow.runtime.image_settings import ImageSettings
 from rlxflow.runtime.load import choose_recipe
 from rlxflow.runtime.model_files import ModelFiles, model_files
 from rlxflow.weights.source import WeightSource
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass
 class Examination:
-    """The parts of a model: files, config, pooling, flow, weights.
+    """The parts of a model: files, config, pooling or images, flow, weights.
 
     A part that is None is absent, or has its error in `errors`, or needs one that has.
     """
@@ -40,6 +42,7 @@ class Examination:
     recipe: ModelRecipe | None = None
     config: RecipeConfig | None = None
     embedding: EmbeddingSettings | None = None
+    images: ImageSettings | None = None
     flow: ModelFlow | None = None
     built: BuiltModel | None = None
 
@@ -81,6 +84,14 @@ def examine(
     return e
 
 
+def _for_images(e: Examination, config: VisionConfig) -> VisionConfig:
+    """The config for images of the size that the model's settings give them."""
+    e.images = images = e.attempt("images", lambda: e.files.images)
+    if images is None:
+        return config
+    return e.attempt("images", lambda: config.with_images(*images.size)) or config
+
+
 def _declare(e: Examination, raw: Mapping[str, Any], recipe: str | ModelRecipe | None) -> None:
     """Recipe, config and flow."""
     e.recipe = chosen = e.attempt("config", lambda: choose_recipe(raw, e.files.where, recipe))
@@ -89,6 +100,8 @@ def _declare(e: Examination, raw: Mapping[str, Any], recipe: str | ModelRecipe |
     e.config = config = e.attempt("config", lambda: chosen.config(raw, e.files.where))
     if config is None:
         return
+    if isinstance(config, VisionConfig):
+        e.config = config = _for_images(e, config)
     e.flow = e.attempt("config", lambda: chosen.flow(config))
     if e.flow is not None and e.embedding is not None:
         flow, embedding = e.flow, e.embedding

@@ -99,6 +99,14 @@ def test_the_command_line(vit: Path, arrays: Any, tmp_path: Path, capsys: Any) -
     assert "RLX-R043" in capsys.readouterr().err
 
 
+def test_check_and_inspect_know_images(vit: Path, capsys: Any) -> None:
+    assert main(["check", str(vit)]) == 0
+    assert "ok      images         24 × 24" in capsys.readouterr().out
+    write_json(vit / "preprocessor_config.json", {**RECORD["settings"]["vit"], "size": 32})
+    assert main(["check", str(vit)]) != 0
+    assert "RLX-C010" in capsys.readouterr().err
+
+
 def damaged(folder: Path) -> Path:
     path = folder / "cut.png"
     buffer = io.BytesIO()
