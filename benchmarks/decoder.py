@@ -124,14 +124,14 @@ def parse_case(case: str) -> tuple[int, int]:
 
 
 def time_case(engines: list[Engine], case: str, rounds: int, threads: int) -> tuple[dict[str, Result], float]:
-    """Results by engine, and the DRAM rate in GB/s measured between the rounds. One more round warms up."""
+    """Results by engine, and the median of the DRAM rates in GB/s before the rounds. One more round warms up."""
     prompt, count = parse_case(case)
     rng = np.random.default_rng(prompt)
     results = {e.name: Result() for e in engines if not e.error}
-    memory, size = 0.0, 8 * machine.cache_sizes()[1]
+    rates, size = [], 8 * machine.cache_sizes()[1]
     for number in range(rounds + 1):
         if number:
-            memory = max(memory, machine.read_rate(size, threads, repeat=1))
+            rates.append(machine.read_rate(size, threads, repeat=1))
         for e in engines:
             if e.error:
                 continue
@@ -142,7 +142,7 @@ def time_case(engines: list[Engine], case: str, rounds: int, threads: int) -> tu
             elif number:
                 results[e.name].prefill.append(seconds[0])
                 results[e.name].decode.append(seconds[1])
-    return results, memory
+    return results, float(np.median(rates))
 
 
 def bandwidth(e: Engine, weights: str, case: str, speed: float, memory: float) -> float:
