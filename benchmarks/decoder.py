@@ -124,7 +124,7 @@ def parse_case(case: str) -> tuple[int, int]:
 
 
 def time_case(engines: list[Engine], case: str, rounds: int, threads: int) -> tuple[dict[str, Result], float]:
-    """Results by engine, and the median of the DRAM rates in GB/s before the rounds. One more round warms up."""
+    """Results by engine, and the median DRAM rate in GB/s before the rounds. One more round warms up."""
     prompt, count = parse_case(case)
     rng = np.random.default_rng(prompt)
     results = {e.name: Result() for e in engines if not e.error}
