@@ -257,7 +257,7 @@ class Model:
         its prompt gives alone. With `stream`, an iterator of pieces that are whole characters (of pairs of a
         prompt's number and a piece for a list); closing it cancels. `cache` (from `new_cache`) keeps what was
         computed for the next call. `speculate="prompt-lookup"` guesses tokens that the text already has and
-        checks several in one step: the same text, sooner where the text repeats itself.
+        checks several in one step: the same text (up to the order of sums), sooner where it repeats itself.
 
         Raises `InputError` for an encoder (R020), settings out of range, a prompt longer than the model takes
         (R026), and caches that do not fit in memory (R018).
