@@ -114,6 +114,26 @@ def WeightSource() -> Any:
     assert isinstance(MapWeights({}), WeightSource)
 
 
+def GgufPackedLinear() -> Any:
+    import numpy as np
+
+    from rlxflow import GgufPackedLinear
+    from rlxflow.dtypes import q8_0
+
+    block = np.float16(0.5).tobytes() + np.arange(32, dtype=np.int8).tobytes()  # a scale and 32 numbers
+    linear = GgufPackedLinear(np.frombuffer(block, np.uint8).reshape(1, 34), q8_0, in_dim=32, out_dim=1)
+    assert linear.dequantized()[0, :4].tolist() == [0, 0.5, 1, 1.5]
+
+
+def GgufPackedParams() -> Any:
+    import numpy as np
+
+    from rlxflow import GgufPackedParams, MapWeights
+
+    params = GgufPackedParams.from_source(MapWeights({"w": np.ones((2, 32), np.float32)}))
+    assert not params.linears  # nothing in it is packed
+
+
 def RopeTablesStage() -> Any:
     from rlxflow import ModelFlow, RopeTablesStage
 

@@ -165,6 +165,10 @@ from rlxflow.weights.gguf_nomic import (
     gguf_nomic_config as gguf_nomic_config,
     gguf_nomic_names as gguf_nomic_names,
 )
+from rlxflow.weights.gguf_packed import (
+    GgufPackedLinear as GgufPackedLinear,
+    GgufPackedParams as GgufPackedParams,
+)
 from rlxflow.weights.gguf_values import GgufValues as GgufValues
 from rlxflow.weights.names import GgufName as GgufName
 from rlxflow.weights.plan import WeightPlan as WeightPlan, WeightSpec as WeightSpec
