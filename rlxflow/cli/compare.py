@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     examined = examine(args.path, profile, args.recipe)
     if examined.built is None:
         raise next(iter(examined.errors.values()))
-    found = compare(examined.built, _reference(args), profile, args.tolerance)
+    found = compare(examined.built, _reference(args), profile, args.tolerance, examined.config)
     if args.json:
         console.print_json(found.as_dict())
     else:

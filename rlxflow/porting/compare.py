@@ -18,7 +18,9 @@ import numpy as np
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
 from rlxflow.flow.built import BuiltModel
+from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.lowering import is_block
+from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.ir.builder import rebuild
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Value
@@ -92,8 +94,16 @@ def compare(
     reference: Activations,
     profile: str | CompileProfile | None = None,
     tolerance: float = TOLERANCE,
+    config: RecipeConfig | None = None,
 ) -> Comparison:
-    """Raises `InputError` (R092) where no module of the reference is in the model, or inputs do not fit."""
+    """Raises `InputError` (R092) where no module of the reference is in the model, or inputs do not fit.
+
+    `config` tells how the pixels of an image become patches.
+    """
+    if isinstance(config, VisionConfig) and "pixel_values" in reference.inputs:
+        from rlxflow.runtime.images import patches_of
+
+        reference = replace(reference, inputs=patches_of(config, reference.inputs))
     return _Comparer(built, reference, tolerance).run(profile)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import goldens
 import numpy as np
 import pytest
 from faults import FAULTS, original, plant
@@ -142,3 +143,17 @@ def test_recording_without_torch_says_what_to_install(
     assert main(["dump-activations", str(tmp_path), "-o", str(tmp_path / "x.safetensors")]) == 1
     assert "RLX-B090" in capsys.readouterr().err
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_images_are_compared_from_their_pixels(tmp_path: Path) -> None:
+    golden = goldens.vision_case("vit", "plain")
+    examined = examine(write_model(tmp_path, golden.config, golden.weights))
+    last = golden.expected["last_hidden_state"]
+    pixels = {"pixel_values": golden.inputs["pixel_values"]}
+    reference = Activations(pixels, {}, {"layernorm": {"out": last}})  # the last module's output
+    assert examined.built is not None
+    found = compare(examined.built, reference, config=examined.config)
+    assert found.agrees and len(found.rows) == 1 and found.missing
+    wrong = replace(reference, modules={"layernorm": {"out": last * np.float32(1.01)}})
+    assert compare(examined.built, wrong, config=examined.config).difference is not None
+    assert "modules are not in the reference" in comparison_text(found)
