@@ -165,6 +165,7 @@ CODES: dict[str, str] = {
     "RLX-B007": "generated code that LLVM does not accept",
     "RLX-B008": "a thread count that is not one, or threads that the system does not start",
     "RLX-B009": "a trace of a program that the compiled CPU backend does not run",
+    "RLX-B010": "a profile whose results are less accurate than it guarantees",
     "RLX-B090": "recording a reference needs a package that is not installed",
     # R: inputs at run time
     "RLX-R001": "an id or index outside its table",

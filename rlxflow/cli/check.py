@@ -1,4 +1,5 @@
-"""Find everything that is wrong with a model: config, flow, weights, tokenizer, profile. Computes nothing.
+"""Find everything that is wrong with a model: config, flow, weights, tokenizer, profile. Computes nothing,
+unless asked for the accuracy.
 
 The exit code is that of the first part that failed.
 """
@@ -15,6 +16,9 @@ from rlxflow.cli.options import chosen_profile
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
     parser.add_argument("--values", action="store_true", help="read all tensors, look for NaN and infinity")
+    parser.add_argument(
+        "--accuracy", action="store_true", help="run it as the profile says and in f32, and compare"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
 
     profile = chosen_profile(args)
     progress = False if args.quiet else None
-    parts = check_model(args.path, profile, args.recipe, values=args.values, progress=progress)
+    parts = check_model(
+        args.path, profile, args.recipe, values=args.values, accuracy=args.accuracy, progress=progress
+    )
     errors = [part.error for part in parts if part.error is not None]
     if args.json:
         shown = [

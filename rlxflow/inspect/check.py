@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rlxflow.errors import RlxError, TokenizerError, printable
 from rlxflow.flow.vision_config import VisionConfig
+from rlxflow.inspect.accuracy import measure
 from rlxflow.inspect.examine import Examination, examine
 from rlxflow.inspect.values import bad_values, bad_values_error
 from rlxflow.runtime.chat_template import render_chat
@@ -40,10 +41,13 @@ def check_model(
     recipe: str | None = None,
     *,
     values: bool = False,
+    accuracy: bool = False,
     progress: bool | None = None,
 ) -> tuple[Checked, ...]:
-    """Check files, config, pooling, flow, weights, memory, tokenizer and chat template; with `values`, the
-    numbers too, which reads everything.
+    """Check files, config, pooling, flow, weights, memory, tokenizer and chat template.
+
+    With `values` the weights' numbers too, which reads everything; with `accuracy` also what the profile
+    trades: the model is run as it says and in f32, see `accuracy.measure`.
 
     Raises `WeightsError` where there is nothing at the path, or one file that cannot be opened.
     """
@@ -69,7 +73,25 @@ def check_model(
     if isinstance(e.config, VisionConfig):
         size = f"{e.images.size[0]} × {e.images.size[1]}" if e.images else ""
         parts[2] = _part(e, "images", e.images, size, optional=True)  # no texts are pooled
-    return tuple(parts) if not values else (*parts, _part(e, "values", source))
+    if values:
+        parts.append(_part(e, "values", source))
+    if accuracy:
+        parts.append(_accuracy(e, parts, profile, recipe, progress))
+    return tuple(parts)
+
+
+def _accuracy(
+    e: Examination,
+    parts: list[Checked],
+    profile: str | CompileProfile | None,
+    recipe: str | None,
+    progress: bool | None,
+) -> Checked:
+    """Measured where nothing failed so far."""
+    if any(part.status == "failed" for part in parts):
+        return Checked("accuracy", "skipped")
+    measured = e.attempt("accuracy", lambda: measure(e.path, profile, recipe, progress=progress))
+    return _part(e, "accuracy", measured, str(measured), optional=True)
 
 
 def _part(e: Examination, part: str, value: object, note: str = "", *, optional: bool = False) -> Checked:

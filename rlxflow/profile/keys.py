@@ -20,7 +20,7 @@ HEADER_KEYS = ("version", "extends")  # of the file, not of the profile
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: its dotted name, Python type, default, bounds of an integer, and effect in words."""
+    """One key: its dotted name, Python type, default, bounds of a number, and effect in words."""
 
     name: str
     type: type

@@ -54,4 +54,6 @@ def _value(key: Key, text: str) -> Any:
         return {"true": True, "false": False}.get(text, text)
     if key.type is int:
         return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
+    if key.type is float:
+        return float(text) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text) else text
     return text.strip("\"'")

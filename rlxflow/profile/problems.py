@@ -85,6 +85,8 @@ def _value_problem(key: str, kind: str, value: Any, context: Mapping[str, Any]) 
     if "le" in context or "ge" in context:
         bound = f"at most {context['le']}" if "le" in context else f"at least {context['ge']}"
         return Problem("RLX-P004", key, f"{key} is {bound}, not {given}", f"write a number of {bound}")
+    if kind in ("float_type", "finite_number"):
+        return Problem("RLX-P004", key, f"{key} is a number, not {given}", "write a number, such as 0.99")
     hint = f"write {bare} without quotes" if bare.isascii() and bare.isdigit() else "write a whole number"
     if isinstance(value, float) and value.is_integer():
         hint = f"write {value:.0f}"

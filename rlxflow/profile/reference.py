@@ -51,5 +51,5 @@ def _type(key: Key) -> str:
     if key.choices:
         return ", ".join(f"`{choice}`" for choice in key.choices)
     if key.bounds:
-        return f"integer {key.bounds[0]} to {key.bounds[1]}"
+        return f"{'number' if key.type is float else 'integer'} {key.bounds[0]} to {key.bounds[1]}"
     return "`true`, `false`"

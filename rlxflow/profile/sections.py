@@ -169,6 +169,14 @@ class PrecisionProfile(Section):
         "What a backend may compute in less: `none`; `auto`: half precision where safe (f32 weights of "
         "linear layers in bf16); `int8`: linear layers may quantise their weights and activations to int8.",
     )
+    min_cosine: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="The accuracy that the profile guarantees: the smallest cosine between an embedding (or "
+        "the logits of a token) and that of the reference in f32; 0: none. `rlxflow check --accuracy` "
+        "measures it.",
+    )
     kv_cache: KvCacheKind = _name(KvCacheKind.F32, "Type that cached keys and values are stored in.")
 
 

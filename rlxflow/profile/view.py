@@ -29,7 +29,7 @@ class EffectiveValue:
     """One value as it will be used: key, value, origin, and why it changes nothing ("" where it does)."""
 
     key: str
-    value: bool | int | str
+    value: bool | int | float | str
     origin: Origin
     without_effect: str
 

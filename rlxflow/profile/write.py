@@ -19,7 +19,7 @@ def to_toml(profile: CompileProfile) -> str:
     return "\n".join(lines) + "\n"
 
 
-def toml_literal(value: bool | int | str) -> str:
+def toml_literal(value: bool | int | float | str) -> str:
     """One value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -74,6 +74,8 @@ def test_arbitrary_bytes_load_or_are_refused(
 def _any_value(key: Any) -> st.SearchStrategy[Any]:
     if key.choices:
         return st.sampled_from(key.choices)
+    if key.type is float:
+        return st.integers(0, 10**6).map(lambda n: n / 10**6)
     return st.integers(*key.bounds) if key.bounds else st.booleans()
 
 
@@ -116,7 +118,7 @@ def test_every_single_key_changes_the_hash() -> None:
         if key.choices:
             value = next(choice for choice in key.choices if choice != key.default)
         elif key.bounds:
-            value = 7
+            value = 7 if key.type is int else 0.7
         else:
             value = not key.default
         seen.add(with_overrides(CompileProfile(), [f"{key.name}={str(value).lower()}"]).hash())

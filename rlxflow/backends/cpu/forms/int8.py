@@ -1,4 +1,4 @@
-"""int8 weights times int8 activations, with scales per row (output channel, token) and block of 128 of both.
+"""int8 weights times int8 activations, with scales per row (output channel, token) and block of 64 of both.
 
 In a block, w ≈ t·p with t = max|w| / 127, and x ≈ low + s·q (see `Quantised`), so that
 Σ w·x ≈ s·t·Σ p·q + low·t·Σ p; the sums over p are integers, those of the blocks f32.
@@ -17,7 +17,7 @@ from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import Array
 
-BLOCK = 128
+BLOCK = 64  # 128: 10 % faster, twice the distance to f32
 HEAD = 2  # words before the q of a block, in x as in the weights
 LAYOUT = Quantised(BLOCK, affine=True)
 
