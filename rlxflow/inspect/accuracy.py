@@ -62,7 +62,7 @@ def measure(
 ) -> Accuracy | None:
     """Run a model as the profile says and on the reference backend; None for one that reads no text.
 
-    Raises `BackendError` (B010) where the results are farther apart than `precision.min_cosine` allows.
+    Raises `BackendError` (B010) where the results are farther apart than the profile guarantees.
     """
     model = load(path, profile=profile, recipe=recipe, progress=progress)
     if model.tokenizer is None:
@@ -71,7 +71,7 @@ def measure(
     exact = load(path, profile=_exact(), recipe=recipe, progress=progress)
     _, wanted = _results(exact)
     accuracy = compare(rows, found, wanted)
-    least = model.profile.precision.min_cosine
+    least = model.profile.least_cosine
     if not accuracy.cosine >= least:
         raise BackendError(
             f"results have a cosine of {accuracy.cosine:.6f} to those in f32; the profile guarantees {least}",

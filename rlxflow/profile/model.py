@@ -104,6 +104,13 @@ class CompileProfile(Section):
         return tuple(_trades(self.precision))
 
     @property
+    def least_cosine(self) -> float:
+        """The accuracy guaranteed: `precision.min_cosine`, or what the other keys allow."""
+        if self.precision.min_cosine or self.exact:
+            return self.precision.min_cosine or 0.999999
+        return 0.99 if self.precision.mixed is MixedPrecisionKind.INT8 else 0.999
+
+    @property
     def exact(self) -> bool:
         """True where everything is f32 and no activation is quantised."""
         return not self.trades()

@@ -55,5 +55,5 @@ def _value(key: Key, text: str) -> Any:
     if key.type is int:
         return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
     if key.type is float:
-        return float(text) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text) else text
+        return float(text) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?(e-?[0-9]{1,2})?", text) else text
     return text.strip("\"'")

@@ -142,6 +142,14 @@ def test_the_names_people_know_resolve() -> None:
     assert CompileProfile.preset("qwen35_decode") == fusable
 
 
+def test_every_profile_guarantees_an_accuracy() -> None:
+    exact = CompileProfile.preset("exact")
+    assert (exact.least_cosine, CompileProfile.preset("decode").least_cosine) == (0.999999, 0.99)
+    for override, least in (("compute=bf16", 0.999), ("mixed=auto", 0.999), ("mixed=int8", 0.99),
+                            ("kv_cache=f16", 0.999), ("min_cosine=0.5", 0.5)):  # fmt: skip
+        assert with_overrides(exact, [f"precision.{override}"]).least_cosine == least
+
+
 def test_exact_is_f32_with_nothing_quantised() -> None:
     profile = CompileProfile.preset("exact")
     assert profile.exact

@@ -141,6 +141,9 @@ KEYS = [
 
 VALUES = [
     Bad("T4-text-for-bool", '[fusion]\nskip = "true"', "RLX-P004", "2:1", "write true without quotes"),
+    Bad("T4-text-for-number", '[precision]\nmin_cosine = "0.9"', "RLX-P004", "2:1", "a number"),
+    Bad("T4-number-too-large", "[precision]\nmin_cosine = 1.5", "RLX-P004", "2:1", "at most 1", "not 1.5"),
+    Bad("T4-number-nan", "[precision]\nmin_cosine = nan", "RLX-P004", "2:1", "a number", "not nan"),
     Bad("T4-int-for-bool", "[fusion]\nskip = 1", "RLX-P004", "2:1", "write true or false", "not 1"),
     Bad(
         "T4-float-for-int", "[fusion]\nattention_threshold = 64.0", "RLX-P004", "2:1", "write 64", "not 64.0"

@@ -35,8 +35,8 @@ HEIGHTS = (1, 2, 3, 5, 7, 13, 14, 80)  # rows of x; tiles of every height
 def int8_product(x: Array, w: Array) -> Array:
     """The formula of the form in f64, with the integers of f32 rounding: Σ of blocks."""
     total = np.zeros((len(x), len(w)))
-    for k in range(0, x.shape[1], 128):
-        a, b = x[:, k : k + 128], w[:, k : k + 128]
+    for k in range(0, x.shape[1], 64):
+        a, b = x[:, k : k + 64], w[:, k : k + 64]
         low, top = a.min(1, keepdims=True), np.abs(b).max(1, keepdims=True)
         span = a.max(1, keepdims=True) - low
         factor = np.where(span > 0, np.float32(255) / np.where(span > 0, span, 1), 0).astype(np.float32)
