@@ -62,6 +62,23 @@ class Cursor:
         """A u64 length and that many bytes."""
         return self.take(self.count(what, limit, item_bytes=1), what)
 
+    def raw_strings(self, number: int, what: str, limit: int) -> list[bytes]:
+        """So many strings. Vocabularies are long: what lies whole in the window is cut out of it at once."""
+        found: list[bytes] = []
+        while len(found) < number:
+            window, start = self._window, self.at - self._window_at
+            while len(found) < number:
+                first = start + 8
+                stop = first + int.from_bytes(window[start:first], "little")
+                if stop - first > limit or stop > len(window) or first > len(window):
+                    break
+                found.append(window[first:stop])
+                start = stop
+            self.at = self._window_at + start
+            if len(found) < number:
+                found.append(self.raw_string(what, limit))  # moves the window, or says what is wrong
+        return found
+
     def name(self, what: str, limit: int, code: str) -> str:
         """A string that must be UTF-8 and not empty (metadata keys, tensor names)."""
         place = self.at
