@@ -68,6 +68,9 @@ def flow(config: Phi3Config) -> ModelFlow:
 def from_gguf(values: GgufValues) -> dict[str, Any]:
     """The fields of `Phi3Config`. llama.cpp reads the window and does not use it."""
     config = gguf_decoder_config(values)
+    config["original_max_position_embeddings"] = config["rope_parameters"].get(
+        "original_max_position_embeddings"
+    )
     if values.has("attention.sliding_window"):
         config["sliding_window"] = values.integer("attention.sliding_window", low=0) or None
     return config

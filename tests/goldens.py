@@ -173,6 +173,16 @@ def gguf_case(name: str) -> GgufGolden:
     return GgufGolden(FOLDER / "gguf" / f"{name}.gguf", golden, _arrays("gguf")[f"{name}/llama_cpp"], tokens)
 
 
+def gguf_decoder_names() -> list[str]:
+    """Names of the decoders whose GGUF files tests write themselves."""
+    return [record["name"] for record in _json("gguf_decoders")["cases"]]
+
+
+def gguf_decoder_case(name: str) -> tuple[Golden, Array]:
+    """A decoder, what Hugging Face computes, and what llama.cpp computes from its GGUF file."""
+    return _golden("gguf_decoders", name)[0], _arrays("gguf_decoders")[f"{name}/llama_cpp"]
+
+
 def minilm() -> MiniLm:
     """60 texts embedded with all-MiniLM-L6-v2."""
     record = _json("minilm")

@@ -36,6 +36,7 @@ from make_hf_goldens import SEED, Arrays, build, run
 from tiny_weights import tiny_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
+TOKENS = 12
 
 SMALL = {
     "vocab_size": len(gguf_models.gpt2_vocab()),
@@ -167,8 +168,8 @@ def make(file: File) -> tuple[dict[str, object], Arrays]:
         state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
     model.load_state_dict(state, strict=True)
 
-    ids = np.random.default_rng(len(file.name)).integers(0, file.config["vocab_size"], (1, 27))
-    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(27)[None]}
+    ids = np.random.default_rng(len(file.name)).integers(0, file.config["vocab_size"], (1, TOKENS))
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(TOKENS)[None]}
     expected = run(model, inputs)
     theirs = llama_cpp_output(path, ids[0].tolist(), encoder)
     apart = error(theirs, expected)
