@@ -14,13 +14,14 @@ from typing import Any
 import gguf
 import numpy as np
 from gguf import GGUFWriter
-from gguf_models import SPECIAL, gpt2_vocab
+from gguf_models import SPECIAL
 from tiny_weights import tiny_weights
 
 Config = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
-VOCAB = gpt2_vocab()
+# the letters of printable bytes, of the newline and of the space, as GPT-2 writes them
+VOCAB = [*map(chr, range(0x21, 0x7F)), "Ċ", "Ġ", "Ġt", *SPECIAL]
 ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama"}
 # Where the converter interleaves the halves of the heads of q and k, and adds 1 to norms.
 PERMUTED = ("granite", "mistral", "smollm3")

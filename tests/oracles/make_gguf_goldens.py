@@ -36,7 +36,7 @@ from make_hf_goldens import SEED, Arrays, build, run
 from tiny_weights import tiny_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-TOKENS = 12
+TOKENS = 7
 
 SMALL = {
     "vocab_size": len(gguf_models.gpt2_vocab()),
