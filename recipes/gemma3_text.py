@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from rlxflow import (
-    ConfigError,
     Gemma2DecoderSpec,
     GemmaDecoderStage,
     GgufRecipe,
@@ -23,7 +22,6 @@ from rlxflow import (
     decoder_places,
     gguf_decoder_config,
     gguf_decoder_names,
-    rope_config,
 )
 
 
@@ -52,29 +50,12 @@ class Gemma3TextConfig(PatternedDecoderConfig):
 
     @property
     def rope(self) -> RopeConfig:
-        return self._rope("full_attention", self.rope_theta or None, self.rope_scaling, 1e6)
+        return self.rope_of("full_attention", self.rope_theta or None, self.rope_scaling, 1e6)
 
     @property
     def rope_tables(self) -> dict[str, RopeConfig]:
-        local = self._rope("sliding_attention", self.rope_local_base_freq, None, 1e4)
+        local = self.rope_of("sliding_attention", self.rope_local_base_freq, None, 1e4)
         return {"rope": self.rope, "local": local}
-
-    def _rope(
-        self, kind: str, theta: float | None, scaling: dict[str, Any] | None, default: float
-    ) -> RopeConfig:
-        given = self.rope_parameters or {}
-        if set(given) - {"full_attention", "sliding_attention"}:
-            hint = 'give {"full_attention": {…}, "sliding_attention": {…}}'
-            message = "rope_parameters are not those of each kind of layer"
-            raise ConfigError(message, code="RLX-C008", where="rope settings", hint=hint)
-        return rope_config(
-            head_dim=self.head_dim,
-            rope_theta=theta,
-            rope_scaling=scaling,
-            rope_parameters=given.get(kind),
-            max_position_embeddings=self.max_position_embeddings,
-            default_theta=default,
-        )
 
 
 def flow(config: Gemma3TextConfig) -> ModelFlow:
@@ -114,6 +95,8 @@ def from_gguf(values: GgufValues) -> dict[str, Any]:
     large = config["num_hidden_layers"] == 62
     width = config["hidden_size"] / config["num_attention_heads"] if large else config["head_dim"]
     local = {"rope_theta": values.number("rope.freq_base_swa", 1e4)}
+    if not values.has("attention.sliding_window"):  # llama.cpp then has no local layers
+        config["layer_types"] = ["full_attention"] * config["num_hidden_layers"]
     return config | {
         "hidden_activation": "gelu_pytorch_tanh",
         "rope_parameters": {"full_attention": config["rope_parameters"], "sliding_attention": local},

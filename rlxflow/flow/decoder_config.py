@@ -112,6 +112,28 @@ class PatternedDecoderConfig(DecoderConfig):
         pattern = getattr(self, "sliding_window_pattern", None) or self.default_pattern
         return self.sliding_window if (layer + 1) % pattern else 0
 
+    def rope_of(
+        self, kind: str, rope_theta: float | None, rope_scaling: dict[str, Any] | None, default_theta: float
+    ) -> RopeConfig:
+        """The rotary settings of one kind of layer: those of its name in `rope_parameters`, or the old
+        spelling that is given."""
+        given = self.rope_parameters or {}
+        if set(given) - {"full_attention", "sliding_attention"}:
+            raise ConfigError(
+                "rope_parameters are not those of each kind of layer",
+                code="RLX-C008",
+                where="rope settings",
+                hint='give {"full_attention": {…}, "sliding_attention": {…}}',
+            )
+        return rope_config(
+            head_dim=self.head_size,
+            rope_theta=rope_theta,
+            rope_scaling=rope_scaling,
+            rope_parameters=given.get(kind),
+            max_position_embeddings=self.max_position_embeddings,
+            default_theta=default_theta,
+        )
+
     @model_validator(mode="after")
     def _one_type_per_layer(self) -> Self:
         _want_types(self.layer_types, self.num_hidden_layers)

@@ -46,4 +46,5 @@ def test_same_numbers_as_the_safetensors_model(name: str, tmp_path: Path) -> Non
 
 def test_every_family_is_there() -> None:
     known = {golden.model_type for golden, _ in map(goldens.gguf_decoder_case, NAMES)}
-    assert known == set(goldens.hf_decoders()) - {"llama", "qwen2", "qwen3"}
+    wanted = {name for name in goldens.hf_decoders() if rlxflow.find_recipe(name).gguf}  # type: ignore[attr-defined]
+    assert wanted - {"llama", "qwen2", "qwen3"} <= known
