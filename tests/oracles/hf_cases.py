@@ -36,7 +36,7 @@ def llama(**fields: Any) -> Config:
     base = {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
-        "vocab_size": 113,
+        "vocab_size": 53,
         "hidden_size": 48,
         "intermediate_size": 80,
         "num_hidden_layers": 2,
@@ -130,9 +130,12 @@ def new_rope(**fields: Any) -> Config:
 
 
 LLAMA = [
-    Case("plain", llama()),
+    Case("plain", llama(vocab_size=113)),
     Case("theta_left_padding", llama(rope_theta=500.0, tie_word_embeddings=False), pad="left"),
-    Case("gqa_tied", llama(num_key_value_heads=2, tie_word_embeddings=True, **new_rope(rope_theta=300.0))),
+    Case(
+        "gqa_tied",
+        llama(vocab_size=113, num_key_value_heads=2, tie_word_embeddings=True, **new_rope(rope_theta=300.0)),
+    ),
     Case("mqa_three_layers", llama(num_key_value_heads=1, num_hidden_layers=3), (11, 16), "left"),
     Case("wide_heads", llama(head_dim=20, num_key_value_heads=2, rope_theta=2000.0), (7, 19, 1)),
     Case("narrow_heads_tied", llama(head_dim=6, num_key_value_heads=4, tie_word_embeddings=True), (23,)),
@@ -204,7 +207,7 @@ LLAMA = [
 SLIDING = {"use_sliding_window": True, "sliding_window": 5}
 
 QWEN2 = [
-    Case("plain", qwen2()),
+    Case("plain", qwen2(vocab_size=113)),
     Case("mha_left_padding", qwen2(num_key_value_heads=4, rope_theta=ABSENT), pad="left"),
     Case("mqa_tied", qwen2(num_key_value_heads=1, tie_word_embeddings=True, **new_rope()), (11, 20)),
     Case("kv_absent_heads_null", qwen2(num_key_value_heads=None, rope_scaling=None), (8, 21, 13)),
@@ -233,7 +236,7 @@ QWEN2 = [
     ),
     Case("gelu", qwen2(hidden_act="gelu")),
     Case(
-        "gelu_tanh_odd", qwen2(hidden_act="gelu_pytorch_tanh", intermediate_size=71, vocab_size=131), (1, 14)
+        "gelu_tanh_odd", qwen2(hidden_act="gelu_pytorch_tanh", intermediate_size=71, vocab_size=67), (1, 14)
     ),
     Case("relu", qwen2(hidden_act="relu", num_attention_heads=6, num_key_value_heads=3), pad="left"),
     Case("window_from_layer", qwen2(**SLIDING, max_window_layers=1), (19, 13, 4)),
@@ -252,7 +255,7 @@ QWEN2 = [
 ]
 
 QWEN3 = [
-    Case("plain", qwen3()),
+    Case("plain", qwen3(vocab_size=113)),
     Case("mha_left_padding", qwen3(num_key_value_heads=4, rope_theta=ABSENT), pad="left"),
     Case("mqa_tied", qwen3(num_key_value_heads=1, tie_word_embeddings=True, **new_rope()), (11, 20)),
     Case("wide_heads", qwen3(head_dim=32, hidden_size=40), (8, 21, 13)),
@@ -288,7 +291,7 @@ QWEN3 = [
     ),
     Case("gelu", qwen3(hidden_act="gelu")),
     Case(
-        "gelu_tanh_odd", qwen3(hidden_act="gelu_pytorch_tanh", intermediate_size=71, vocab_size=131), (1, 14)
+        "gelu_tanh_odd", qwen3(hidden_act="gelu_pytorch_tanh", intermediate_size=71, vocab_size=67), (1, 14)
     ),
     Case("relu", qwen3(hidden_act="relu", num_attention_heads=6, num_key_value_heads=3), pad="left"),
     Case("window_from_layer", qwen3(**SLIDING, max_window_layers=1), (19, 13, 4)),
