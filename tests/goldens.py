@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tiny_weights import tiny_weights
+from tiny_weights import tiny_images, tiny_weights
 
 FOLDER = Path(__file__).parent / "goldens"
 
@@ -158,7 +158,9 @@ def vision_names(model_type: str) -> list[str]:
 def vision_case(model_type: str, name: str) -> Golden:
     """A vision encoder as Hugging Face computes it: `pixel_values` float32 [B, C, height, width] to
     `last_hidden_state` [B, N, hidden] and, where there is one, `pooler_output` [B, hidden]."""
-    return _golden(f"vision_{model_type}", name)[0]
+    golden, record = _golden(f"vision_{model_type}", name)
+    golden.inputs["pixel_values"] = tiny_images(name, record["images"])
+    return golden
 
 
 def gguf_names() -> list[str]:

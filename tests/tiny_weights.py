@@ -51,6 +51,11 @@ def tiny_weights(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str
     return {key: tiny_tensor(key, shape, seed) for key, shape in shapes.items()}
 
 
+def tiny_images(name: str, shape: Sequence[int]) -> FloatArray:
+    """Images of noise in [-0.05, 0.05), named like the case they belong to."""
+    return (0.05 * _uniform(f"images|{name}|{tuple(shape)}", tuple(shape))).astype(np.float32)
+
+
 def _uniform(text: str, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Uniform float64 in [-1, 1), drawn from a stream that `text` names."""
     state = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")

@@ -103,7 +103,7 @@ def _roberta_cases(make: Any) -> list[Case]:
 
 
 ROBERTA = _roberta_cases(roberta)
-XLM_ROBERTA = _roberta_cases(xlm_roberta)
+XLM_ROBERTA = _roberta_cases(xlm_roberta)[:6]
 
 MPNET = [
     Case("plain", mpnet(), inputs=UNTYPED),

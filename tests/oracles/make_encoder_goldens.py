@@ -255,7 +255,7 @@ def make(model_type: str) -> bool:
         print(f"  {name:34} {len(values):2} cases, min {min(values):9.2f}, needs {limit:g}{worst}")
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     head = json.dumps({"made_with": versions, "seed": SEED})
-    lines = ",\n".join(json.dumps(record) for record in records)
+    lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in records)
     path = GOLDENS / f"hf_{model_type.replace('-', '_')}"
     path.with_suffix(".json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
     np.savez_compressed(path.with_suffix(".npz"), **arrays)

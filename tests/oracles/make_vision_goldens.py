@@ -26,6 +26,7 @@ from goldens import error
 from hf_cases import Config
 from make_encoder_goldens import GOLDENS, SEED, TOLERANCE, Arrays, build
 from perturb import NEAR_ACT, NEAR_FIELD, OTHER_ACT, flipped
+from tiny_weights import tiny_images
 from vision_cases import CASES
 
 # per sub-block: the module that ends it, and the one whose input is the residual it is added to
@@ -98,8 +99,7 @@ def make(model_type: str) -> bool:
     least: dict[str, list[float]] = defaultdict(list)
     for case in CASES[model_type]:
         model, shapes = build(case.config)
-        images = np.random.default_rng(sum(case.name.encode())).uniform(-1, 1, case.shape)
-        images = images.astype(np.float32) * np.float32(0.1)
+        images = tiny_images(case.name, case.shape)
         expected = run(model, images)
         least["contribution of a sub-block"].append(smallest_contribution(model, images))
         exact = run(build(case.config)[0].double(), images)
@@ -112,8 +112,9 @@ def make(model_type: str) -> bool:
                 continue
             moved = max(error(other[name], expected[name]) for name in expected)
             least[field].append(moved / TOLERANCE)
-        arrays |= {f"{case.name}/{name}": v for name, v in {"pixel_values": images, **expected}.items()}
-        records.append({"name": case.name, "tags": (), "config": case.config, "shapes": shapes})
+        arrays |= {f"{case.name}/{name}": value for name, value in expected.items()}
+        record = {"name": case.name, "tags": (), "images": case.shape, "config": case.config}
+        records.append({**record, "shapes": shapes})
 
     limits = {"contribution of a sub-block": 0.1, "tolerance / float32 rounding": 4.0, NEAR_FIELD: 10.0}
     print(f"{model_type}: {len(records)} cases; changes in units of the tolerance, {TOLERANCE}")
@@ -125,7 +126,7 @@ def make(model_type: str) -> bool:
         print(f"  {name:34} {len(values):2} cases, min {min(values):9.2f}, needs {limit:g}{worst}")
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     head = json.dumps({"made_with": versions, "seed": SEED})
-    lines = ",\n".join(json.dumps(record) for record in records)
+    lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in records)
     path = GOLDENS / f"vision_{model_type}"
     path.with_suffix(".json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
     np.savez_compressed(path.with_suffix(".npz"), **arrays)

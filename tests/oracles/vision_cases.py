@@ -36,7 +36,7 @@ def vit(**fields: Any) -> Config:
 def dinov2(**fields: Any) -> Config:
     names = {"model_type": "dinov2", "architectures": ["Dinov2Model"], "intermediate_size": ABSENT}
     return vit(
-        **{**names, "mlp_ratio": 2, "num_hidden_layers": 6, "image_size": 28, "patch_size": 7, **fields}
+        **{**names, "mlp_ratio": 2, "num_hidden_layers": 7, "image_size": 28, "patch_size": 7, **fields}
     )
 
 
