@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlxflow.flow.built import BuiltModel
-from rlxflow.runtime.compile import backend_of, memory_of
+from rlxflow.runtime.compile import running
 from rlxflow.runtime.decoding import CHUNK, cache_bytes
 from rlxflow.weights.memory import available_memory
 
@@ -41,9 +41,9 @@ def memory_plan(built: BuiltModel, max_positions: int | None, context: int | Non
     """The plan of a model with the profile it was built for; prompts are read in chunks of 512 tokens."""
     graph = built.graph
     tokens = min(CHUNK, max_positions or CHUNK, context or CHUNK)
-    use = memory_of(built, tokens)
+    backend, use = running(built, tokens)
     return MemoryPlan(
-        backend=backend_of(built.profile).name,
+        backend=backend,
         stored=built.report.nbytes,
         weights=use.weights,
         loading=use.loading,

@@ -206,7 +206,9 @@ class BackendOverrides(Section):
     section: ClassVar[str] = "backend"
 
     name: BackendKind = _name(
-        BackendKind.AUTO, "Backend that compiles; `auto` takes the fastest that this machine has."
+        BackendKind.AUTO,
+        "Backend that compiles; `auto` takes the compiled `cpu` where it runs the whole model, else the `reference`, "
+        "and says so. The variable `RLXFLOW_BACKEND` may name another for `auto`.",
     )
     cpu: CpuBackendProfile = CpuBackendProfile()
     metal: MetalBackendProfile = MetalBackendProfile()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rlxflow.backends.auto import AutoBackend
 from rlxflow.backends.base import Backend, Executable, MemoryUse
 from rlxflow.backends.find import find_backend
 from rlxflow.errors import FusionError, InputError, nearest
@@ -19,6 +21,9 @@ from rlxflow.runtime.plans import SharedWeights, TokenPlans
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
+
+
+BACKEND_VARIABLE = "RLXFLOW_BACKEND"
 
 
 def compile_graph(
@@ -70,11 +75,19 @@ def _optimized(
 
 def memory_of(built: BuiltModel, tokens: int, profile: str | CompileProfile | None = None) -> MemoryUse:
     """What the program takes, and a call for so many tokens of one sequence; no weight is read."""
+    return running(built, tokens, profile)[1]
+
+
+def running(
+    built: BuiltModel, tokens: int, profile: str | CompileProfile | None = None
+) -> tuple[str, MemoryUse]:
+    """The name of the backend that runs such calls, and what that takes; see `memory_of`."""
     settings = settings_of(built, profile)
     backend = backend_of(settings)
     graph = wanted_graph(built, ["last_logits"] if "last_logits" in built.graph.outputs else None)
     optimized = optimize(graph, settings, facts_for(settings, tokens), backend.claims)
-    return backend.memory(optimized.graph, settings, tokens)
+    backend, _ = settled(backend, optimized.graph, settings)
+    return backend.name, backend.memory(optimized.graph, settings, tokens)
 
 
 def explain(
@@ -111,9 +124,12 @@ def explain(
     )
     others = {name: seq for v in built.graph.inputs.values() for d in v.shape for name in names(d)}
     sizes = {**others, "B": batch, "S": seq, "C": seq}
+    backend, why = settled(backend, optimized.graph, settings)
+    chosen = (f"backend {backend.name} was chosen: {why}",) if why else ()
     report = replace(
         optimized.report,
         backend=backend.name,
+        notes=(*optimized.report.notes, *chosen),
         batch=batch,
         seq=seq,
         costs={name: cost(graph, sizes) for name, graph in optimized.report.graphs.items()},
@@ -150,9 +166,14 @@ def settings_of(built: BuiltModel, profile: str | CompileProfile | None) -> Comp
 
 
 def backend_of(profile: CompileProfile) -> Backend:
-    """The backend that a profile names; `auto` is the reference until the CPU backend runs every model."""
+    """The backend that a profile names; for `auto` the variable RLXFLOW_BACKEND may name another."""
     name = profile.backend.name.value
-    return find_backend("reference" if name == "auto" else name)
+    return find_backend((os.environ.get(BACKEND_VARIABLE) or name) if name == AutoBackend.name else name)
+
+
+def settled(backend: Backend, graph: Graph, profile: CompileProfile) -> tuple[Backend, str]:
+    """The backend that runs a graph, and why where it was chosen."""
+    return backend.choose(graph, profile) if isinstance(backend, AutoBackend) else (backend, "")
 
 
 def wanted_graph(built: BuiltModel, outputs: Iterable[str] | None) -> Graph:
