@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import os
 
-os.environ["RLXFLOW_BACKEND"] = "reference"
+os.environ.setdefault("RLXFLOW_BACKEND", "reference")

@@ -1,4 +1,4 @@
-"""The backend `auto`: the compiled CPU backend where it runs the whole graph, else the reference, said aloud."""
+"""The backend `auto`: the compiled CPU backend where that runs the whole graph, else the reference."""
 
 from __future__ import annotations
 

@@ -207,8 +207,8 @@ class BackendOverrides(Section):
 
     name: BackendKind = _name(
         BackendKind.AUTO,
-        "Backend that compiles; `auto` takes the compiled `cpu` where it runs the whole model, else the `reference`, "
-        "and says so. The variable `RLXFLOW_BACKEND` may name another for `auto`.",
+        "Backend that compiles; `auto` takes `cpu` where that runs the whole model, else `reference`, and "
+        "says so. The variable `RLXFLOW_BACKEND` may name another for `auto`.",
     )
     cpu: CpuBackendProfile = CpuBackendProfile()
     metal: MetalBackendProfile = MetalBackendProfile()
