@@ -81,9 +81,10 @@ class DecoderConfig(RecipeConfig):
                 f"{self.num_attention_heads} attention heads do not divide hidden_size {self.hidden_size}"
             )
         _ = self.activation  # raises for one that we do not have
-        if self.rope.rotary_dim != self.head_size and not self.partial_rotary:
+        narrowest = min(rope.rotary_dim for rope in self.rope_tables.values())
+        if narrowest != self.head_size and not self.partial_rotary:
             raise ConfigError(
-                f"{self.rope.rotary_dim} of head_dim {self.head_size} channels are rotary",
+                f"{narrowest} of head_dim {self.head_size} channels are rotary",
                 code="RLX-C008",
                 hint="Hugging Face rotates whole heads in models of this kind; remove partial_rotary_factor",
             )
