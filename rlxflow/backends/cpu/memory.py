@@ -26,7 +26,7 @@ def aligned(shape: Sequence[int], dtype: Any = np.float32) -> Array:
 
 
 def _zeros(size: int) -> Array:
-    """Zeroed bytes; large ones in large pages, where the system has them: small ones halve the read rate."""
+    """Zeroed bytes; large ones in large pages, where the system has them, which are read faster."""
     if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.zeros(size, np.uint8)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
