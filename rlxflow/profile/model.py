@@ -108,7 +108,7 @@ class CompileProfile(Section):
         """The accuracy guaranteed: `precision.min_cosine`, or what the other keys allow."""
         if self.precision.min_cosine or self.exact:
             return self.precision.min_cosine or 0.999999
-        return 0.99 if self.precision.mixed is MixedPrecisionKind.INT8 else 0.999
+        return 0.95 if self.precision.mixed is MixedPrecisionKind.INT8 else 0.999
 
     @property
     def exact(self) -> bool:

@@ -175,7 +175,7 @@ class PrecisionProfile(Section):
         le=1,
         description="The accuracy that the profile guarantees: the smallest cosine between an embedding (or "
         "the logits of a token) and that of the reference in f32. `rlxflow check --accuracy` measures it. 0: "
-        "what the other keys allow, 0.999999 in f32, 0.999 with halves, 0.99 with int8.",
+        "what the other keys allow, 0.999999 in f32, 0.999 with halves, 0.95 with int8.",
     )
     kv_cache: KvCacheKind = _name(KvCacheKind.F32, "Type that cached keys and values are stored in.")
 

@@ -144,8 +144,8 @@ def test_the_names_people_know_resolve() -> None:
 
 def test_every_profile_guarantees_an_accuracy() -> None:
     exact = CompileProfile.preset("exact")
-    assert (exact.least_cosine, CompileProfile.preset("decode").least_cosine) == (0.999999, 0.99)
-    for override, least in (("compute=bf16", 0.999), ("mixed=auto", 0.999), ("mixed=int8", 0.99),
+    assert (exact.least_cosine, CompileProfile.preset("decode").least_cosine) == (0.999999, 0.95)
+    for override, least in (("compute=bf16", 0.999), ("mixed=auto", 0.999), ("mixed=int8", 0.95),
                             ("kv_cache=f16", 0.999), ("min_cosine=0.5", 0.5)):  # fmt: skip
         assert with_overrides(exact, [f"precision.{override}"]).least_cosine == least
 
