@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, f32, i64
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
 from rlxflow.backends.cpu.relative_bias import half_width, row_width
+
+SOFTMAX_ROWS = 4  # whose weights are made side by side: one alone waits for its own results
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,22 @@ def _tile(module: Module, a: Attention, rows: int) -> Value:
     ) -> None:  # fmt: skip
         lines = [code.at(scores, code.mul(i64(r), padded)) for r in range(rows)]
 
-        def chunk(j: Value, _: tuple[Value, ...]) -> None:
+        def chunk(j: Value, tops: tuple[Value, ...]) -> list[Value]:
             found = _products(code, a, q, keys, padded, j, rows)
+            shaped = []
             for r in range(rows):
                 query = code.add(first, i64(r))
                 seen = _visible(code, a, mask, j, query, length)
                 score = _biased(code, a, _shaped(code, a, found[r]), bias, code.sub(j, query))
-                score = code.select(seen, score, code.fill(float("-inf")))
-                code.put_vector(score, lines[r], j)
+                shaped.append(code.select(seen, score, code.fill(float("-inf"))))
+            for line, score in zip(lines, shaped, strict=True):
+                code.put_vector(score, line, j)
+            return [code.larger(score, top) for score, top in zip(shaped, tops, strict=True)]
 
-        code.loop(0, padded, code.lanes, chunk)
-        inverses = [code.splat(code.call(_softmax(module), [line, padded])) for line in lines]
+        tops = code.loop(0, padded, code.lanes, chunk, [code.fill(float("-inf"))] * rows)
+        inverses = []
+        for r in range(0, rows, SOFTMAX_ROWS):
+            inverses += _softmax(code, lines[r : r + SOFTMAX_ROWS], tops[r : r + SOFTMAX_ROWS], padded)
         _weighted(code, a, lines, inverses, v, out, length)
 
     return module.function(("attention tile", a, rows), [PTR] * 7 + [I64] * 3, body)
@@ -170,31 +176,27 @@ def _visible(code: Code, a: Attention, mask: Value, j: Value, query: Value, leng
     return seen
 
 
-def _softmax(module: Module) -> Any:
-    """The function (line, padded length): scores become exp(score − top); 1 / their sum, 0-safe."""
+def _softmax(code: Code, lines: Sequence[Value], tops: Sequence[Value], padded: Value) -> list[Value]:
+    """Scores become exp(score − top), `tops` being the top of every lane; 1 / their sums, 0-safe, splat."""
+    highest = []
+    for top in tops:
+        one = code.reduce(code.larger, top)
+        none = code.fcmp_ordered("==", one, f32(float("-inf")))  # no key is seen
+        highest.append(code.splat(code.select(none, f32(0.0), one)))
 
-    def body(code: Code, line: Value, padded: Value) -> Value:
-        lowest = code.fill(float("-inf"))
-
-        def look(j: Value, tops: tuple[Value, ...]) -> tuple[Value, ...]:
-            return (code.larger(code.get_vector(line, j), tops[0]),)
-
-        (tops,) = code.loop(0, padded, code.lanes, look, (lowest,))
-        top = code.reduce(code.larger, tops)
-        none = code.fcmp_ordered("==", top, f32(float("-inf")))  # no key is seen
-        highest = code.splat(code.select(none, f32(0.0), top))
-
-        def step(j: Value, sums: tuple[Value, ...]) -> tuple[Value, ...]:
-            weight = math.exp(code, code.fsub(code.get_vector(line, j), highest))
+    def step(j: Value, sums: tuple[Value, ...]) -> list[Value]:
+        scores = [code.get_vector(line, j) for line in lines]
+        weights = [math.exp(code, code.fsub(s, h)) for s, h in zip(scores, highest, strict=True)]
+        for line, weight in zip(lines, weights, strict=True):
             code.put_vector(weight, line, j)
-            return (code.fadd(sums[0], weight),)
+        return [code.fadd(sum_, weight) for sum_, weight in zip(sums, weights, strict=True)]
 
-        (sums,) = code.loop(0, padded, code.lanes, step, (code.zero,))
+    inverses = []
+    for sums in code.loop(0, padded, code.lanes, step, [code.zero] * len(lines)):
         total = code.reduce(code.fadd, sums)
         empty = code.fcmp_ordered("==", total, f32(0.0))
-        return code.fdiv(f32(1.0), code.select(empty, f32(1.0), total))
-
-    return module.function("softmax", [PTR, I64], body, returns=F32)
+        inverses.append(code.splat(code.fdiv(f32(1.0), code.select(empty, f32(1.0), total))))
+    return inverses
 
 
 def _weighted(
