@@ -12,6 +12,8 @@ from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
 from rlxflow.ir.values import Value
 
+UNSIGNED = {4: np.uint32, 8: np.uint64}
+
 
 def check_ids(
     checks: Sequence[GatherCheck],
@@ -37,7 +39,7 @@ def check_ids(
             lengths = np.diff(ragged.offsets)
             fits = ids.min() >= 0 and (ids < lengths).all()
             rows = ragged.longest if fits else int(lengths.min())
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= rows:
+        if ids.view(UNSIGNED[ids.itemsize]).max() >= rows:  # a negative id is a large one
+            low, high = int(ids.min()), int(ids.max())
             message = f"id {low if low < 0 else high} is outside a table of {rows} rows"
             raise InputError(message, code="RLX-R001", hint=f"ids run from 0 to {rows - 1}")

@@ -30,6 +30,7 @@ class Layout:
     tokens: int
     sequences: int
     masks: Mapping[str, Array]
+    mask_addresses: Mapping[str, int]
     chunks_address: int
     row_addresses: tuple[int, ...]  # of the arrays of `ragged`, in the order of its fields
     known: dict[Value, Array] = field(default_factory=dict)  # host values that follow from the layout
@@ -78,6 +79,7 @@ class Layouts:
         masks = {name: mask_rows(inputs[name], ragged) for name in self._masks}
         rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)
         return Layout(
-            ragged, chunks, together, *chunk_rows(ragged, chunks), masks, address(chunks),
+            ragged, chunks, together, *chunk_rows(ragged, chunks), masks,
+            {name: address(mask) for name, mask in masks.items()}, address(chunks),
             tuple(map(address, rows)),
         )  # fmt: skip

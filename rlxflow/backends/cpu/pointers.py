@@ -39,7 +39,7 @@ class Pointers:
     ) -> list[Array]:
         """Enter a call's arrays; returns them, for they must live as long. No result: null.
 
-        `caches` are addresses already.
+        `caches` are addresses already; the layout keeps its masks.
         """
         kept = []
         if caches is not self._entered:
@@ -51,8 +51,9 @@ class Pointers:
             kept.append(made[value])
         for i, item in self._given:
             if item.kind == "mask":
-                array = layout.masks[item.name]
-            elif item.kind == "input":
+                self.table[i] = layout.mask_addresses[item.name]
+                continue
+            if item.kind == "input":
                 array = inputs[item.name]
                 if not array.flags.c_contiguous:
                     array = np.ascontiguousarray(array)
