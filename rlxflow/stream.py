@@ -1,11 +1,7 @@
 """Named streams: `from rlxflow.stream import StoreStreamStage, id`."""
 
-from rlxflow.stages.stream import (
-    DualStreamStage as DualStreamStage,
-    LoadStreamStage as LoadStreamStage,
-    StoreStreamStage as StoreStreamStage,
-    dual_stream_stage as dual_stream_stage,
-    stream_id,
-)
+from rlxflow.stages import stream as _stream
+from rlxflow.stages.stream import DualStreamStage, LoadStreamStage, StoreStreamStage, dual_stream_stage
 
-id = stream_id
+id = _stream.stream_id
+__all__ = ["DualStreamStage", "LoadStreamStage", "StoreStreamStage", "dual_stream_stage", "id"]
