@@ -15,6 +15,7 @@ from rlxflow.errors import FusionError, InputError, nearest
 from rlxflow.flow.built import BuiltModel
 from rlxflow.fusion.pipeline import OnPass, Optimized, TokenRange, facts_for, optimize, token_ranges
 from rlxflow.fusion.report import FusionReport
+from rlxflow.ir.builder import uncollected
 from rlxflow.ir.dims import names
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.plans import SharedWeights, TokenPlans
@@ -78,6 +79,7 @@ def memory_of(built: BuiltModel, tokens: int, profile: str | CompileProfile | No
     return running(built, tokens, profile)[1]
 
 
+@uncollected()  # plans are as large as graphs
 def running(
     built: BuiltModel, tokens: int, profile: str | CompileProfile | None = None
 ) -> tuple[str, MemoryUse]:
