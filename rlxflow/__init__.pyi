@@ -78,6 +78,7 @@ from rlxflow.stages.bert import (
     BertEncoderLayerStage as BertEncoderLayerStage,
     BertQkvStyle as BertQkvStyle,
 )
+from rlxflow.stages.clamped import ClampedMlpStage as ClampedMlpStage
 from rlxflow.stages.cohere import CohereDecoderStage as CohereDecoderStage
 from rlxflow.stages.custom import CustomStage as CustomStage, PluginStage as PluginStage
 from rlxflow.stages.decoder import (

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rlxflow.ir.values import Value
     from rlxflow.stages.attention import SelfAttentionSpec
     from rlxflow.stages.bert import BertEncoderLayerSpec, BertQkvStyle
+    from rlxflow.stages.clamped import ClampedMlpStage
     from rlxflow.stages.gated_delta import GdnScanStage
     from rlxflow.stages.rope import RopeTablesStage
     from rlxflow.stages.stream import DualFunction
@@ -188,6 +189,9 @@ class StageMethods:
         from rlxflow.stages.ffn import GatedMlpStage
 
         return self.stage(GatedMlpStage.hf(prefix, intermediate_size))
+
+    def clamped_mlp(self, stage: ClampedMlpStage) -> Self:
+        return self.stage(stage)
 
     def gelu_ffn(self, prefix: str, intermediate_size: int | None = None) -> Self:
         """BERT's feed-forward: `{prefix}.intermediate.dense.*`, exact GELU, `{prefix}.output.dense.*`."""

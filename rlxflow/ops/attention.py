@@ -20,6 +20,7 @@ def attention(
     v: Value,
     mask: Value | None = None,
     bias: Value | None = None,
+    sinks: Value | None = None,
     *,
     scale: float,
     causal: bool = False,
@@ -31,7 +32,8 @@ def attention(
     q: [B, S, H, D]; k, v: [B, T, Hkv, D] with Hkv dividing H. mask: integer or bool [B, T], non-zero = the
     key is valid. bias: float [H, S, T], added to the scores. `causal`: query i sees keys ≤ i + T − S.
     `window` w > 0: query i sees only keys j with |i − j| ≤ w; where causal, with i − w < j ≤ i.
-    cap(s) = softcap · tanh(s / softcap) where softcap > 0. A query without any valid key yields zeros.
+    cap(s) = softcap · tanh(s / softcap) where softcap > 0. sinks: float [H], per head one more score that
+    every query sees, of a key whose value is zero. A query without any valid key yields zeros.
     Result: [B, S, H, D].
     """
     want_float("k", k)
@@ -45,6 +47,7 @@ def attention(
     if bias is not None:
         want_float("bias", bias)
         want_shape("bias", bias, (q.dim(2), q.dim(1), k.dim(1)))
+    _check_sinks(sinks, q)
     return q.type
 
 
@@ -53,6 +56,12 @@ def _check_scores(scale: float, window: int, softcap: float) -> None:
         raise fail(f"scale is {scale}", "it is usually head_dim ** -0.5")
     if window < 0 or not 0 <= softcap < math.inf:
         raise fail(f"window is {window} and softcap {softcap}", "0 switches either off")
+
+
+def _check_sinks(sinks: Value | None, q: Value) -> None:
+    if sinks is not None:
+        want_float("sinks", sinks)
+        want_shape("sinks", sinks, (q.dim(2),))
 
 
 def _check_heads(q: Value, num_kv_heads: object, head_dim: object, v: Value) -> None:
@@ -71,6 +80,7 @@ def _attention(
     v: Array,
     mask: Array | None,
     bias: Array | None,
+    sinks: Array | None,
     *,
     scale: float,
     causal: bool,
@@ -83,7 +93,8 @@ def _attention(
     if mask is not None:
         allowed = allowed & (mask != 0)[:, None]
     kt, vt = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    return _attend(q, kt, vt, np.broadcast_to(allowed, (len(q), num_queries, num_keys)), bias, scale, softcap)
+    allowed = np.broadcast_to(allowed, (len(q), num_queries, num_keys))
+    return _attend(q, kt, vt, allowed, bias, sinks, scale, softcap)
 
 
 @op("primitive", takes_state=True)
@@ -93,6 +104,7 @@ def cached_attention(
     values: Value,
     past_len: Value,
     new_len: Value,
+    sinks: Value | None = None,
     *,
     scale: float,
     window: int = 0,
@@ -102,7 +114,8 @@ def cached_attention(
 
     q: [B, S, H, D]; keys, values: state [B, Hkv, C, D]; past_len, new_len: integer [B]. Query s of sequence
     b stands at position past_len[b] + s and sees cache rows up to that position (at most `window` of them
-    where window > 0). Rows s ≥ new_len[b] are padding and yield zeros. Result: [B, S, H, D].
+    where window > 0). sinks: float [H], see `attention`. Rows s ≥ new_len[b] are padding and yield zeros.
+    Result: [B, S, H, D].
     """
     want_rank("keys", keys, 4)
     _check_scores(scale, window, softcap)
@@ -113,6 +126,7 @@ def cached_attention(
     for name, x in (("past_len", past_len), ("new_len", new_len)):
         want_integer(name, x)
         want_shape(name, x, (q.dim(0),))
+    _check_sinks(sinks, q)
     return q.type
 
 
@@ -123,6 +137,7 @@ def _cached_attention(
     values: Array,
     past_len: Array,
     new_len: Array,
+    sinks: Array | None,
     *,
     scale: float,
     window: int,
@@ -134,7 +149,7 @@ def _cached_attention(
     allowed = _visible(positions, np.arange(used), True, window)
     allowed = allowed & (np.arange(num_queries) < new_len[:, None])[..., None]
     k, v = keys[:, :, :used].astype(q.dtype), values[:, :, :used].astype(q.dtype)
-    return _attend(q, k, v, allowed, None, scale, softcap)
+    return _attend(q, k, v, allowed, None, sinks, scale, softcap)
 
 
 def _visible(query: Array, key: Array, causal: bool, window: int) -> Array:
@@ -145,7 +160,14 @@ def _visible(query: Array, key: Array, causal: bool, window: int) -> Array:
 
 
 def _attend(
-    q: Array, k: Array, v: Array, allowed: Array, bias: Array | None, scale: float, softcap: float
+    q: Array,
+    k: Array,
+    v: Array,
+    allowed: Array,
+    bias: Array | None,
+    sinks: Array | None,
+    scale: float,
+    softcap: float,
 ) -> Array:
     """q [B,S,H,D]; k, v [B,Hkv,T,D]; allowed [B,S,T]."""
     batch, num_queries, num_heads, head_dim = q.shape
@@ -160,15 +182,21 @@ def _attend(
     valid = allowed[:, None]
     scores = np.where(valid, scores, q.dtype.type(-np.inf))
     top = scores.max(-1, keepdims=True, initial=-np.inf)
-    weights = np.exp(scores - np.where(np.isneginf(top), 0, top))
+    if sinks is not None:
+        sinks = sinks.astype(q.dtype)[:, None, None]
+        top = np.maximum(top, sinks)
+    top = np.where(np.isneginf(top), 0, top)
+    weights = np.exp(scores - top)
     total = weights.sum(-1, keepdims=True)
+    if sinks is not None:
+        total = total + np.exp(sinks - top)
     weights = (weights / np.where(total == 0, 1, total)).astype(q.dtype, copy=False)
     grouped = weights.reshape(batch, k.shape[1], groups * num_queries, k.shape[2])
     out = (grouped @ v).reshape(batch, num_heads, num_queries, head_dim)
     return np.ascontiguousarray(out.transpose(0, 2, 1, 3))
 
 
-attention.rows(lambda q, k, v, mask, bias, **_: 1)
-cached_attention.rows(lambda q, keys, values, past_len, new_len, **_: 1)
+attention.rows(lambda q, *_, **__: 1)
+cached_attention.rows(lambda q, *_, **__: 1)
 attention.ignores_invalid("mask")
 cached_attention.ignores_invalid("new_len")

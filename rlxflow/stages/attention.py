@@ -33,6 +33,9 @@ class SelfAttentionSpec:
     to that many positions (in each direction, where not causal). Without `rope_table` there is no rotary
     embedding.
 
+    With `sinks` every query also sees one score of its head's own, `{prefix}.sinks`, that has no value (HF's
+    gpt-oss).
+
     `projections` are the names of the query, key and value projections, or one name where a checkpoint holds
     their rows in one weight. `position_bias` names a stream, [num_heads, S, S], that is added to the scores.
     """
@@ -50,6 +53,7 @@ class SelfAttentionSpec:
     window: int = 0
     scale: float | None = None
     softcap: float = 0.0
+    sinks: bool = False
     interleaved_rope: bool = False
     rope_table: str | None = "rope"
     mask_input: str | None = None
@@ -97,6 +101,8 @@ class SelfAttentionStage:
             for name, n in zip("qk", self._rows(), strict=False):
                 width = n if s.qk_norm_whole else s.head_dim
                 specs.append(WeightSpec(f"{s.prefix}.{name}_norm.weight", (width,)))
+        if s.sinks:
+            specs.append(WeightSpec(f"{s.prefix}.sinks", (s.num_heads,)))
         return tuple(specs)
 
     def cache_contract(self) -> KvCacheContract | None:
@@ -124,16 +130,16 @@ class SelfAttentionStage:
     def _attend(self, e: Emit, q: Value, k: Value, v: Value) -> Value:
         s = self.spec
         scale = s.head_dim**-0.5 if s.scale is None else s.scale
+        sinks = e.weight(f"{s.prefix}.sinks") if s.sinks else None
+        attrs: dict[str, Any] = {"scale": scale, "window": s.window, "softcap": s.softcap}
         if not s.has_cache:
             mask = None if s.mask_input is None else e.input(s.mask_input)
             bias = None if s.position_bias is None else load(e, s.position_bias)
-            return attention(q, k, v, mask, bias, scale=scale, window=s.window, softcap=s.softcap)
+            return attention(q, k, v, mask, bias, sinks, **attrs)
         keys = e.append_to_cache(f"{s.prefix}.k", k)
         values = e.append_to_cache(f"{s.prefix}.v", v)
         past_len, new_len = e.lengths()
-        return cached_attention(
-            q, keys, values, past_len, new_len, scale=scale, window=s.window, softcap=s.softcap
-        )
+        return cached_attention(q, keys, values, past_len, new_len, sinks, **attrs)
 
     def _rotated(self, e: Emit, x: Value, role: int, num_heads: int) -> Value:
         s = self.spec

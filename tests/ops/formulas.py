@@ -127,14 +127,16 @@ def rope(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Arra
 
 
 def attend(
-    q: Array, keys: Array, values: Array, visible: list[int], scores: Callable[[int, float], float]
-) -> Array:
-    """One query q [D] over the visible rows of keys and values [T, D]."""
+    q: Array, keys: Array, values: Array, visible: list[int], scores: Callable[[int, float], float],
+    sink: float | None = None,
+) -> Array:  # fmt: skip
+    """One query q [D] over the visible rows of keys and values [T, D]; `sink` is one more score."""
     if not visible:
         return np.zeros_like(q)
     s = [scores(t, math.fsum(a * b for a, b in zip(q, keys[t], strict=True))) for t in visible]
+    s += [] if sink is None else [sink]
     e = [math.exp(v - max(s)) for v in s]
-    return np.sum([w / math.fsum(e) * values[t] for w, t in zip(e, visible, strict=True)], axis=0)
+    return np.sum([w / math.fsum(e) * values[t] for w, t in zip(e, visible, strict=False)], axis=0)
 
 
 def capped(score: float, softcap: float) -> float:
@@ -143,7 +145,7 @@ def capped(score: float, softcap: float) -> float:
 
 def attention(
     q: Array, k: Array, v: Array, mask: Array | None = None, bias: Array | None = None,
-    *, scale: float, causal: bool = False, window: int = 0, softcap: float = 0.0,
+    sinks: Array | None = None, *, scale: float, causal: bool = False, window: int = 0, softcap: float = 0.0,
 ) -> Array:  # fmt: skip
     batch, num_queries, num_heads, _ = q.shape
     num_keys, groups = k.shape[1], num_heads // k.shape[2]
@@ -162,13 +164,16 @@ def attention(
                 def score(j: int, dot: float, h: int = h, i: int = i) -> float:
                     return capped(scale * dot, softcap) + (0.0 if bias is None else float(bias[h, i, j]))
 
-                out[b, i, h] = attend(q[b, i, h], k[b, :, h // groups], v[b, :, h // groups], visible, score)
+                own = None if sinks is None else float(sinks[h])
+                out[b, i, h] = attend(
+                    q[b, i, h], k[b, :, h // groups], v[b, :, h // groups], visible, score, own
+                )
     return out
 
 
 def cached_attention(
     q: Array, keys: Array, values: Array, past_len: Array, new_len: Array,
-    *, scale: float, window: int = 0, softcap: float = 0.0,
+    sinks: Array | None = None, *, scale: float, window: int = 0, softcap: float = 0.0,
 ) -> Array:  # fmt: skip
     out, groups = np.zeros_like(q), q.shape[2] // keys.shape[1]
     for b, (past, new) in enumerate(zip(past_len, new_len, strict=True)):
@@ -178,7 +183,7 @@ def cached_attention(
             for h in range(q.shape[2]):
                 out[b, s, h] = attend(
                     q[b, s, h], keys[b, h // groups], values[b, h // groups], visible,
-                    lambda _, dot: capped(scale * dot, softcap),
+                    lambda _, dot: capped(scale * dot, softcap), None if sinks is None else float(sinks[h]),
                 )  # fmt: skip
     return out
 

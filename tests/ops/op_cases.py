@@ -292,6 +292,7 @@ def attentions() -> list[Case]:
         "causal-window-one": (qkv(2, 2), {"scale": 0.5, "causal": True, "window": 1}),
         "all": ((*qkv(4, 2, "S", "T"), holes), {"scale": 2.0, "causal": True, "window": 3, "softcap": 5.0}),
         "steep": (qkv(2, 2), {"scale": 200.0}),
+        "sinks": ((*qkv(4, 2, "S", "T"), holes, None, weight(4)), {"scale": 0.5, "softcap": 2.0}),
     }
     cases = [
         Case("attention", operands, f.attention, attrs, name=name)
@@ -308,6 +309,7 @@ def attentions() -> list[Case]:
         "decode": (cached(2, 1, (8, 3), (1, 1)), {"scale": 0.5, "softcap": 3.0}),
         "idle-row": (cached(2, 1, (4, 0), (0, 5)), {"scale": 0.5}),
         "window": (cached(2, 2, (4, 2), (5, 5)), {"scale": 0.5, "window": 3}),
+        "sinks": ((*cached(4, 2, (4, 1), (5, 2)), weight(4)), {"scale": 0.5}),
     }
     cases += [Case("cached_attention", o, f.cached_attention, a, name=name) for name, (o, a) in steps.items()]
     cache, new = floats("B", "N", "C", "D", role="state"), floats("B", "S", "N", "D")

@@ -25,7 +25,9 @@ def lengths_inputs(graph: Graph) -> tuple[str, str] | None:
     found: dict[tuple[str, str], None] = {}
     for node in graph.nodes:
         if node.op.name in CACHE_OPS:
-            past_len, new_len = node.inputs[-2:]
+            operands = dict(zip(node.op.operand_names, node.operands, strict=True))
+            past_len, new_len = operands["past_len"], operands["new_len"]
+            assert past_len is not None and new_len is not None
             if past_len.node.op.name != "input" or new_len.node.op.name != "input":
                 raise refuse(graph, node, "its lengths are not inputs")
             if node.outputs[0].type.state and node.outputs[0].dtype not in (f32, f16):

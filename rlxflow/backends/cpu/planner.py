@@ -267,7 +267,7 @@ class _Planner:
 
     def _attention(self, unit: Unit) -> Draft:
         node, root = unit.members[0].main, unit.members[0].root
-        q, k, v, mask, bias = node.operands
+        q, k, v, mask, bias, sinks = node.operands
         assert q is not None and k is not None and v is not None
         (heads, head_dim), (kv_heads, _) = rows_of(q).inner, rows_of(k).inner
         attrs = {n: node.attrs[n] for n in ("scale", "causal", "window", "softcap")}
@@ -276,27 +276,31 @@ class _Planner:
         reach = 0 if buckets is None else buckets.attrs["max_distance"]
         kernel = Attention(heads, kv_heads, head_dim, **attrs, masked=mask is not None, q_stride=strides[0],
                            k_stride=strides[1], v_stride=strides[2], out_stride=strides[3],
-                           bias_reach=reach)  # fmt: skip
+                           bias_reach=reach, sinks=sinks is not None)  # fmt: skip
         views: list[Source] = [self.regions.view(x) for x in (q, k, v)]
         valid = views[0] if mask is None else Given("mask", mask.node.attrs["key"])
         distances = views[0] if bias is None else Constant("distances", (bias,))
-        return Draft(kernel, [*views, valid, distances], (unit, 0), 5, self._label(node))
+        own = views[0] if sinks is None else Constant("row", (sinks,))
+        return Draft(kernel, [*views, valid, distances, own], (unit, 0), 6, self._label(node))
 
     def _cached_attention(self, unit: Unit) -> list[Draft]:
         """Of single tokens, ranges of keys are attended to apart, and joined by a step of their own."""
         node, root = unit.members[0].main, unit.members[0].root
-        q, keys, values = node.inputs[:3]
+        q, keys, values, *_, sinks = node.operands
+        assert q is not None and keys is not None and values is not None
         (heads, head_dim), kv_heads = rows_of(q).inner, keys.dim(1)
         assert isinstance(kv_heads, int)
         attrs = {n: node.attrs[n] for n in ("scale", "window", "softcap")}
         kernel = CachedAttention(heads, kv_heads, head_dim, **attrs, half=keys.dtype == f16,
-                                 q_stride=self._stride_of(q), out_stride=self._stride_of(root))  # fmt: skip
+                                 q_stride=self._stride_of(q), out_stride=self._stride_of(root),
+                                 sinks=sinks is not None)  # fmt: skip
         ranges = Records(root, kernel.range_floats)
         merge = MergeRanges(kernel)
         caches = [self._cache(v) for v in (keys, values)]
+        own: Source = self.regions.view(q) if sinks is None else Constant("row", (sinks,))
         label = self._label(node)
         return [
-            Draft(kernel, [self.regions.view(q), *caches, ranges], (unit, 0), 4, label),
+            Draft(kernel, [self.regions.view(q), *caches, own, ranges], (unit, 0), 5, label),
             Draft(merge, [ranges], (unit, 0), 1, f"{label}, joined"),
         ]
 

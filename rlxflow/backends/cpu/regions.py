@@ -215,7 +215,7 @@ class Regions:
             self._check_product(node)
         elif name == "gather":
             self._check_gather(node)
-        elif name in ("attention", "mean_pool"):
+        elif name in ("attention", "cached_attention", "mean_pool"):
             self._check_mask(node)
         elif name == "rope" and not all(v in self.host for v in node.inputs[1:]):
             raise refuse(self.graph, node, "its tables are not made by rope_tables from positions")
@@ -245,9 +245,11 @@ class Regions:
 
     def _check_mask(self, node: Node) -> None:
         operands = dict(zip(node.op.operand_names, node.operands, strict=True))
-        mask = operands["mask"]
+        mask, sinks = operands.get("mask"), operands.get("sinks")
         if mask is not None and mask.node.op.name != "input":
             raise refuse(self.graph, node, "its mask is not an input")
         bias = operands.get("bias")
         if bias is not None and (buckets_of(bias) is None or table_of(bias) not in self.constants):
             raise refuse(self.graph, node, "only a bias by head and distance is supported")
+        if sinks is not None and sinks not in self.constants:
+            raise refuse(self.graph, node, "its sinks are not constant")

@@ -87,6 +87,7 @@ def rows() -> list[Row]:
     for masked in (False, True):
         for heads, kv_heads in HEADS:
             found.append(_attention(heads, kv_heads, masked))
+    found.append(_attention(4, 2, True, sinks=True))
     return found
 
 
@@ -143,16 +144,17 @@ def _gathers() -> list[Row]:
     return [*found, Row("gather by position", placed, 1e-6, table(16))]
 
 
-def _attention(heads: int, kv_heads: int, masked: bool, **attrs: Any) -> Row:
+def _attention(heads: int, kv_heads: int, masked: bool, sinks: bool = False) -> Row:
     """Queries are x tiled over the heads, keys and values y tiled over theirs; widths are head sizes."""
 
     def build(v: Values, p: Values, w: int) -> Value:
         q, k = (_tiled(v[f"{n}{w}"], count, w) for n, count in (("x", heads), ("y", kv_heads)))
-        return attention(q, k, OPS["tanh"](k), v["mask"] if masked else None, scale=0.3)
+        return attention(q, k, OPS["tanh"](k), v["mask"] if masked else None, None, p.get("s"), scale=0.3)
 
-    name = f"attention {heads}/{kv_heads}{', masked' if masked else ''}"
+    name = f"attention {heads}/{kv_heads}{', masked' if masked else ''}{', sinks' if sinks else ''}"
     extra = {"mask": (("B", "S"), i32)} if masked else {}
-    return Row(name, build, 1e-5, special=False, extra=extra)  # type: ignore[arg-type]
+    params = _weights(("s", lambda w: (heads,))) if sinks else _weights()
+    return Row(name, build, 1e-5, params, special=False, extra=extra)  # type: ignore[arg-type]
 
 
 def _tiled(x: Value, heads: int, width: int) -> Value:

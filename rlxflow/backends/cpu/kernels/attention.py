@@ -23,7 +23,8 @@ SOFTMAX_ROWS = 4  # whose weights are made side by side: one alone waits for its
 class Attention:
     """See the op `attention` for the meaning; strides are floats between tokens.
 
-    `bias_reach` > 0: scores get a bias by head and distance, see `relative_bias.py`.
+    `bias_reach` > 0: scores get a bias by head and distance, see `relative_bias.py`. Of `sinks` there is one
+    per head.
     """
 
     heads: int
@@ -39,6 +40,7 @@ class Attention:
     v_stride: int
     out_stride: int
     bias_reach: int = 0
+    sinks: bool = False
 
 
 def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: int) -> int:
@@ -48,12 +50,13 @@ def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: i
 
 
 def attention_kernel(module: Module, a: Attention) -> Value:
-    """The function (frame, q, k, v, mask, bias, out); this thread takes its share of (sequence, key head)."""
+    """The function (frame, q, k, v, mask, bias, sinks, out): this thread's share of (sequence, key head)."""
     lanes = module.target.lanes
 
     def body(
-        code: Code, frame: Value, q: Value, k: Value, v: Value, mask: Value, bias: Value, out: Value
-    ) -> None:
+        code: Code, frame: Value, q: Value, k: Value, v: Value, mask: Value, bias: Value, sinks: Value,
+        out: Value,
+    ) -> None:  # fmt: skip
         first = read(code, frame, Frame.FIRST_TOKEN)
         offsets = read(code, frame, Frame.OFFSETS)
         scratch = read(code, frame, Frame.SCRATCH)
@@ -84,6 +87,7 @@ def attention_kernel(module: Module, a: Attention) -> Value:
                     arguments = [
                         code.at(queries, code.mul(i, i64(a.q_stride))), scratch, values,
                         code.at(mask, start), own_bias if a.bias_reach else bias,
+                        code.at(sinks, number) if a.sinks else sinks,
                         code.at(result, code.mul(i, i64(a.out_stride))), scores, i, length, padded,
                     ]  # fmt: skip
                     heights = range(1, module.target.query_rows + 1)
@@ -96,15 +100,15 @@ def attention_kernel(module: Module, a: Attention) -> Value:
         count = code.mul(read(code, frame, Frame.SEQUENCES), i64(a.kv_heads))
         code.loop(*share(code, frame, count), 1, item)
 
-    return module.function(("attention", a), [PTR] * 7, body)
+    return module.function(("attention", a), [PTR] * 8, body)
 
 
 def _tile(module: Module, a: Attention, rows: int) -> Value:
-    """The function (q, kᵀ, v, mask, bias, out, scores, first query, length, padded) for some queries."""
+    """The function (q, kᵀ, v, mask, bias, sink, out, scores, first query, length, padded)."""
 
     def body(
-        code: Code, q: Value, keys: Value, v: Value, mask: Value, bias: Value, out: Value, scores: Value,
-        first: Value, length: Value, padded: Value,
+        code: Code, q: Value, keys: Value, v: Value, mask: Value, bias: Value, sink: Value, out: Value,
+        scores: Value, first: Value, length: Value, padded: Value,
     ) -> None:  # fmt: skip
         lines = [code.at(scores, code.mul(i64(r), padded)) for r in range(rows)]
 
@@ -120,13 +124,15 @@ def _tile(module: Module, a: Attention, rows: int) -> Value:
                 code.put_vector(score, line, j)
             return [code.larger(score, top) for score, top in zip(shaped, tops, strict=True)]
 
-        tops = code.loop(0, padded, code.lanes, chunk, [code.fill(float("-inf"))] * rows)
+        extra = code.splat(code.get(sink)) if a.sinks else None
+        lowest = code.fill(float("-inf")) if extra is None else extra
+        tops = code.loop(0, padded, code.lanes, chunk, [lowest] * rows)
         inverses = []
         for r in range(0, rows, SOFTMAX_ROWS):
-            inverses += _softmax(code, lines[r : r + SOFTMAX_ROWS], tops[r : r + SOFTMAX_ROWS], padded)
+            inverses += _softmax(code, lines[r : r + SOFTMAX_ROWS], tops[r : r + SOFTMAX_ROWS], padded, extra)
         _weighted(code, a, lines, inverses, v, out, length)
 
-    return module.function(("attention tile", a, rows), [PTR] * 7 + [I64] * 3, body)
+    return module.function(("attention tile", a, rows), [PTR] * 8 + [I64] * 3, body)
 
 
 def _products(
@@ -176,8 +182,13 @@ def _visible(code: Code, a: Attention, mask: Value, j: Value, query: Value, leng
     return seen
 
 
-def _softmax(code: Code, lines: Sequence[Value], tops: Sequence[Value], padded: Value) -> list[Value]:
-    """Scores become exp(score − top), `tops` being the top of every lane; 1 / their sums, 0-safe, splat."""
+def _softmax(
+    code: Code, lines: Sequence[Value], tops: Sequence[Value], padded: Value, extra: Value | None
+) -> list[Value]:
+    """Scores become exp(score − top), `tops` being the top of every lane; 1 / their sums, 0-safe, splat.
+
+    The sums have one for the score `extra`, where there is one.
+    """
     highest = []
     for top in tops:
         one = code.reduce(code.larger, top)
@@ -191,8 +202,12 @@ def _softmax(code: Code, lines: Sequence[Value], tops: Sequence[Value], padded: 
             code.put_vector(weight, line, j)
         return [code.fadd(sum_, weight) for sum_, weight in zip(sums, weights, strict=True)]
 
+    starts = [code.zero] * len(lines)
+    if extra is not None:
+        own = [math.exp(code, code.fsub(extra, h)) for h in highest]
+        starts = [code.select(code.first(1), weight, code.zero) for weight in own]
     inverses = []
-    for sums in code.loop(0, padded, code.lanes, step, [code.zero] * len(lines)):
+    for sums in code.loop(0, padded, code.lanes, step, starts):
         total = code.reduce(code.fadd, sums)
         empty = code.fcmp_ordered("==", total, f32(0.0))
         inverses.append(code.splat(code.fdiv(f32(1.0), code.select(empty, f32(1.0), total))))

@@ -46,6 +46,7 @@ class CachedAttention:
     half: bool
     q_stride: int
     out_stride: int
+    sinks: bool = False
 
     @property
     def group(self) -> int:
@@ -154,10 +155,17 @@ def ranges_of(code: Code, a: CachedAttention, position: Value) -> Ranges:
 
 
 def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
-    """The function (frame, q, keys, values, ranges, out); `ranges` takes the records of single tokens."""
+    """The function (frame, q, keys, values, sinks, ranges, out); `ranges` takes records of single tokens."""
 
     def body(
-        code: Code, frame: Value, q: Value, keys: Value, values: Value, ranges: Value, out: Value
+        code: Code,
+        frame: Value,
+        q: Value,
+        keys: Value,
+        values: Value,
+        sinks: Value,
+        ranges: Value,
+        out: Value,
     ) -> None:
         def items(s: Sequence) -> Value:
             blocks = code.sdiv(code.add(s.length, i64(QUERIES - 1)), i64(QUERIES))
@@ -175,6 +183,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
                 code.at(x, code.add(code.mul(s.row, i64(stride)), code.mul(group, i64(a.group * a.head_dim))))
                 for x, stride in ((q, a.q_stride), (out, a.out_stride))
             )
+            own.append(code.at(sinks, code.mul(group, i64(a.group))) if a.sinks else sinks)
             scratch = read(code, frame, Frame.SCRATCH)
             with code.if_else(_single(code, s)) as (then, otherwise):
                 with then:
@@ -191,7 +200,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
 
         every_item(code, frame, items, run)
 
-    return module.function(("cached attention", a), [PTR] * 6, body)
+    return module.function(("cached attention", a), [PTR] * 7, body)
 
 
 def _single(code: Code, s: Sequence) -> Value:
@@ -199,13 +208,13 @@ def _single(code: Code, s: Sequence) -> Value:
 
 
 def _one_token(module: Module, a: CachedAttention) -> Any:
-    """The function (q, keys, values, records, scratch, position, range) for the heads of one key head."""
+    """The function (q, keys, values, sinks, records, scratch, position, range), for a key head."""
     height, record = module.target.query_rows, a.shape.record_floats
     places = _scratch(a, height)
 
     def body(
-        code: Code, q: Value, keys: Value, values: Value, records: Value, scratch: Value, position: Value,
-        number: Value,
+        code: Code, q: Value, keys: Value, values: Value, sinks: Value, records: Value, scratch: Value,
+        position: Value, number: Value,
     ) -> None:  # fmt: skip
         ranges = ranges_of(code, a, position)
         edge = code.mul(code.add(ranges.first, number), ranges.size)
@@ -213,6 +222,10 @@ def _one_token(module: Module, a: CachedAttention) -> Any:
         stop = code.minimum(ranges.stop, code.add(edge, ranges.size))
         for h in range(a.group):
             begin_record(code, a.shape, code.at(records, h * record))
+        if a.sinks:
+            with code.if_then(code.icmp_signed("==", number, i64(0))):  # of the ranges, one meets them
+                for h in range(a.group):
+                    begin_record(code, a.shape, code.at(records, h * record), code.get(sinks, h))
 
         def block(first: Value, _: tuple[Value, ...]) -> None:
             count = code.minimum(code.sub(stop, first), KEYS)
@@ -225,17 +238,17 @@ def _one_token(module: Module, a: CachedAttention) -> Any:
 
         code.loop(start, stop, KEYS, block)
 
-    return module.function(("one token", a), [PTR] * 5 + [I64] * 2, body)
+    return module.function(("one token", a), [PTR] * 6 + [I64] * 2, body)
 
 
 def _many_tokens(module: Module, a: CachedAttention) -> Any:
-    """The function (q, keys, values, out, scratch, first position, length, block of queries)."""
+    """The function (q, keys, values, sinks, out, scratch, first position, length, block of queries)."""
     height, record = module.target.query_rows, a.shape.record_floats
     places = _scratch(a, height)
 
     def body(
-        code: Code, q: Value, keys: Value, values: Value, out: Value, scratch: Value, position: Value,
-        length: Value, number: Value,
+        code: Code, q: Value, keys: Value, values: Value, sinks: Value, out: Value, scratch: Value,
+        position: Value, length: Value, number: Value,
     ) -> None:  # fmt: skip
         begin = code.mul(number, i64(QUERIES))
         rows = code.minimum(code.sub(length, begin), QUERIES)
@@ -273,11 +286,14 @@ def _many_tokens(module: Module, a: CachedAttention) -> Any:
 
             every_row(tile, height)
 
-        every_row(lambda h, i: begin_record(code, a.shape, record_at(h, i)), 1)
+        def start_row(h: Value, i: Value) -> None:
+            begin_record(code, a.shape, record_at(h, i), code.get(sinks, h) if a.sinks else None)
+
+        every_row(start_row, 1)
         code.loop(start, stop, KEYS, block)
         every_row(lambda h, i: finish_row(code, a.shape, record_at(h, i), row_at(out, a.out_stride, h, i)), 1)
 
-    return module.function(("many tokens", a), [PTR] * 5 + [I64] * 3, body)
+    return module.function(("many tokens", a), [PTR] * 6 + [I64] * 3, body)
 
 
 def _tile(module: Module, a: CachedAttention, rows: int, tokens: bool) -> Any:

@@ -42,11 +42,13 @@ class Shape:
 Scorer = Callable[[Code, Sequence[Value], Value], None]
 
 
-def begin_record(code: Code, shape: Shape, record: Value) -> None:
-    """Nothing has been seen."""
+def begin_record(code: Code, shape: Shape, record: Value, sink: Value | None = None) -> None:
+    """Nothing has been seen, or the score `sink` of a key without a value."""
     for j in range(0, shape.record_floats, code.lanes):
         code.put_vector(code.zero, record, j)
-    code.put(f32(-INFINITY), record, TOP)
+    code.put(f32(-INFINITY) if sink is None else sink, record, TOP)
+    if sink is not None:
+        code.put(f32(1.0), record, TOTAL)
 
 
 def meet_block(
