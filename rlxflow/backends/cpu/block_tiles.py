@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import ROW_ARGUMENTS, TILE_ARGUMENTS
-from rlxflow.backends.cpu.kernels.dot import dot4, splat_word
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS
+from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
+from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import Array
 
 BLOCK_X = Quantised(block=32, group=16)  # what all formats read: products of one x share it
@@ -78,22 +79,31 @@ class BlockForm:
         """See `Form`. It fetches nothing ahead: the processor does, panels being one stream of memory."""
         largest = max(h for h in self._heights(module.target) if h <= height)
 
-        def emit(code: Code, x: Value, packed: Value, ahead: Value, pace: Value, out: Value, depth: Value,
-                 x_stride: Value, out_stride: Value) -> None:  # fmt: skip
+        def body(tile: Tile) -> None:
             if largest == height:
-                make = _f32_tile if self.x is None else _int8_tile
-                make(code, self.blocks, height, x, packed, out, depth, x_stride, out_stride)
+                (_f32_tile if self.x is None else _int8_tile)(tile, self.blocks)
                 return
             # a height that is rare, as two of others: there is that much less to compile
-            rest = (ahead, pace)
-            below = [code.at(p, code.mul(i64(largest), s)) for p, s in ((x, x_stride), (out, out_stride))]
-            sizes = (depth, x_stride, out_stride)
-            code.call(self.tile(module, largest, shared), [x, packed, *rest, out, *sizes])
-            code.call(
-                self.tile(module, height - largest, shared), [below[0], packed, *rest, below[1], *sizes]
-            )
+            code, first = tile.code, 0
+            for part in (largest, height - largest):
+                x, out = (
+                    code.at(p, code.mul(i64(first), s))
+                    for p, s in ((tile.x, tile.x_stride), (tile.out, tile.out_stride))
+                )
+                arguments = [
+                    x,
+                    tile.packed,
+                    tile.ahead,
+                    tile.pace,
+                    out,
+                    tile.depth,
+                    tile.x_stride,
+                    tile.out_stride,
+                ]
+                code.call(self.tile(module, part, shared), arguments)
+                first += part
 
-        return module.function(("block tile", self.name, height), TILE_ARGUMENTS, emit)
+        return micro_kernel(module, self.name, height, False, body)
 
 
 def forms_of(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
@@ -107,16 +117,15 @@ def _both(code: Code, blocks: Blocks, packed: Value, number: Value) -> list[tupl
     return list(zip(first, second, strict=True))
 
 
-def _int8_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, out: Value,
-               depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
+def _int8_tile(tile: Tile, blocks: Blocks) -> None:
     """Σ over runs of s·(scale·Σ q·(code - zero) - low·Σ q); the inner sums in i32."""
-    rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+    code, rows, height = tile.code, tile.rows(), tile.height
 
     def step(number: Value, sums: tuple[Value, ...]) -> list[Value]:
         new = list(sums)
         first = code.mul(number, i64(blocks.unit // 32 * X_WORDS))
         records = [code.at(row, first) for row in rows]
-        for pair in _both(code, blocks, packed, number):
+        for pair in _both(code, blocks, tile.packed, number):
             block, within = divmod(pair[0].start, 32)
             xs = [_X(code, code.at(r, block * X_WORDS), within, pair[0].size) for r in records]
             dots = [[code.splat(code.mul(x.sum, I32(-pair[0].zero)))] * 2 for x in xs]
@@ -134,7 +143,7 @@ def _int8_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value,
                     new[2 * r + c] = total
         return new
 
-    _run(code, blocks, height, out, depth, out_stride, step)
+    _run(tile, blocks, step)
 
 
 class _X:
@@ -150,7 +159,7 @@ class _X:
 
     def four(self, group: int) -> Value:
         """Four of its q in every lane."""
-        return splat_word(self._code, self._block, i64(self._first + group))
+        return self._code.splat(self._code.get(self._block, self._first + group, I32))
 
     @property
     def minus_scaled_sum(self) -> Value:
@@ -158,27 +167,25 @@ class _X:
         return code.fneg(code.fmul(self.scale, code.sitofp(self.sum, self.scale.type)))
 
 
-def _f32_tile(code: Code, blocks: Blocks, height: int, x: Value, packed: Value, out: Value,
-              depth: Value, x_stride: Value, out_stride: Value) -> None:  # fmt: skip
+def _f32_tile(tile: Tile, blocks: Blocks) -> None:
     """Σ x·w, with the very w that `dequantize` gives; a unit at a time is unpacked to the stack."""
-    rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+    code, rows = tile.code, tile.rows()
     panel = code.owner.target.panel
     room = _room(code, blocks.unit)
 
     def step(number: Value, sums: tuple[Value, ...]) -> Iterable[Value]:
-        code.call(_unpack(code.owner, blocks), [packed, number, room])
+        code.call(_unpack(code.owner, blocks), [tile.packed, number, room])
         first = code.mul(number, i64(blocks.unit))
         places = [code.at(row, first) for row in rows]
 
         def element(k: Value, kept: tuple[Value, ...]) -> list[Value]:
             line = code.mul(k, i64(panel))
             values = [_own(code, room, code.add(line, i64(c * code.lanes))) for c in (0, 1)]
-            factors = [code.splat(code.get(place, k)) for place in places]
-            return [code.fma_(factors[i // 2], values[i % 2], total) for i, total in enumerate(kept)]
+            return tile.add_products(kept, [tile.splat(place, k) for place in places], values)
 
         return code.loop(0, blocks.unit, 1, element, sums)
 
-    _run(code, blocks, height, out, depth, out_stride, step)
+    _run(tile, blocks, step)
 
 
 def _room(code: Code, unit: int) -> Value:
@@ -216,12 +223,7 @@ def _value(code: Code, run: Run, word: Value, index: int) -> Value:
     return value if run.low is None else code.fsub(value, run.low)
 
 
-def _run(
-    code: Code, blocks: Blocks, height: int, out: Value, depth: Value, out_stride: Value, step: Step
-) -> None:
+def _run(tile: Tile, blocks: Blocks, step: Step) -> None:
     """All units of a row; the sums are written."""
-    sums = code.loop(0, code.sdiv(depth, i64(blocks.unit)), 1, step, [code.zero] * (2 * height))
-    for r in range(height):
-        line = code.at(out, code.mul(i64(r), out_stride))
-        for c in (0, 1):
-            code.put_vector(sums[2 * r + c], line, c * code.lanes)
+    units = tile.code.sdiv(tile.depth, i64(blocks.unit))
+    tile.write(tile.code.loop(0, units, 1, step, tile.none))

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from rlxflow.profile.sections import PrecisionProfile
 
 HALF = "bf16"  # half precision where it is safe: a weight of any size keeps its magnitude
-
-
-LINE = 16  # words of a cache line
-TILE_ARGUMENTS = (PTR, PTR, PTR, I64, PTR, I64, I64, I64)  # of every micro-kernel, see `Form.tile`
-
 ROW_ARGUMENTS = (PTR, I64, PTR)  # see `Form.row`
 
 
@@ -67,24 +62,10 @@ class Form(Protocol):
         """Rows of x of the largest tile."""
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
-        """The micro-kernel (x, panel, ahead, pace, out, depth, x stride, out stride) of `height` rows.
+        """The micro-kernel of `height` rows, see `Tile`: it writes f32 sums.
 
-        Pointers; numbers are i64, strides in words. It writes f32 sums to `out`. On its way it calls `fetch`
-        for every word of a row.
+        On its way it calls `Tile.fetch` for every word of a row.
         """
-
-
-def fetch(code: Code, ahead: Value, pace: Value, word: Value, height: int, shared: bool) -> None:
-    """Prefetch `pace` words from `ahead` + `pace`·`word` on: what is needed soon, or nothing that exists.
-
-    Tiles that meet one panel have a share each of the next one, and fetch it into the nearest cache. A tile
-    alone fetches its own panel, some rows ahead, into the second level, which can wait for more reads at
-    once. One or two rows are faster than memory: half of their lines are left to the processor's own ways.
-    """
-    place = code.mul(word, pace)
-    code.prefetch(ahead, place, near=shared)
-    if not shared and height > 2 and code.owner.target.panel > LINE:
-        code.prefetch(ahead, code.add(place, i64(LINE)), near=False)
 
 
 @cache

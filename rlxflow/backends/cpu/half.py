@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import F32, I32, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import ROW_ARGUMENTS, TILE_ARGUMENTS, column_of, fetch
+from rlxflow.backends.cpu.code import I32, Code, Module, Value, i64
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, column_of
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
+from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import DTYPES, Array, to_numpy
 
 BLOCK = 64
@@ -72,53 +73,32 @@ class HalfForm:
         return target.tile_rows
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
-        lanes, panel = module.target.lanes, module.target.panel
+        def body(tile: Tile) -> None:
+            code = tile.code
 
-        def body(
-            code: Code,
-            x: Value,
-            packed: Value,
-            ahead: Value,
-            pace: Value,
-            out: Value,
-            depth: Value,
-            x_stride: Value,
-            out_stride: Value,
-        ) -> None:
             def half(widen: Widen, first: Value, line: Value, count: Value, sums: Values) -> Values:
                 """The low or the high halves of a block, which belong to x from `first` on."""
-                place = code.at(x, first)
-                rows = [code.at(place, code.mul(i64(r), x_stride)) for r in range(height)]
+                rows = tile.rows(first)
 
                 def step(j: Value, sums: Values) -> list[Value]:
                     word = code.add(line, j)
                     if widen is self.low:
-                        fetch(code, ahead, pace, word, height, shared)
-                    place = code.at(packed, code.mul(word, i64(panel)))
-                    words = [code.get_as(place, code.ints, c * lanes) for c in (0, 1)]
-                    weights = [widen(code, w) for w in words]
-                    new = []
-                    for r in range(height):
-                        factor = code.splat(code.get(rows[r], j, F32))
-                        new += [code.fma_(factor, weights[c], sums[2 * r + c]) for c in (0, 1)]
-                    return new
+                        tile.fetch(word)
+                    weights = [widen(code, w) for w in tile.words(word)]
+                    return tile.add_products(sums, [tile.splat(row, j) for row in rows], weights)
 
                 return code.loop(0, count, 1, step, sums)
 
             def block(first: Value, sums: Values) -> Values:
-                size = code.minimum(code.sub(depth, first), BLOCK)
+                size = code.minimum(code.sub(tile.depth, first), BLOCK)
                 words = code.sdiv(code.add(size, i64(1)), i64(2))
                 line = code.sdiv(first, i64(2))
                 sums = half(self.low, first, line, words, sums)
                 return half(self.high, code.add(first, words), line, code.sub(size, words), sums)
 
-            sums = code.loop(0, depth, BLOCK, block, [code.zero] * (2 * height))
-            for r in range(height):
-                line = code.at(out, code.mul(i64(r), out_stride))
-                for c in (0, 1):
-                    code.put_vector(sums[2 * r + c], line, c * lanes)
+            tile.write(code.loop(0, tile.depth, BLOCK, block, tile.none))
 
-        return module.function(("tile", self.name, height, shared), TILE_ARGUMENTS, body)
+        return micro_kernel(module, self.name, height, shared, body)
 
 
 def _paired(halves: Array) -> Array:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import ROW_ARGUMENTS, TILE_ARGUMENTS, column_of, fetch, words_of
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, column_of, words_of
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
+from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import Array
 
 
@@ -42,39 +43,17 @@ class F32Form:
         return target.tile_rows
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
-        lanes, panel = module.target.lanes, module.target.panel
-
-        def body(
-            code: Code,
-            x: Value,
-            packed: Value,
-            ahead: Value,
-            pace: Value,
-            out: Value,
-            depth: Value,
-            x_stride: Value,
-            out_stride: Value,
-        ) -> None:
-            rows = [code.at(x, code.mul(i64(r), x_stride)) for r in range(height)]
+        def body(tile: Tile) -> None:
+            code, rows = tile.code, tile.rows()
 
             def step(k: Value, sums: tuple[Value, ...]) -> list[Value]:
-                offset = code.mul(k, i64(panel))
-                line = code.at(packed, offset)
-                fetch(code, ahead, pace, k, height, shared)
-                weights = [code.get_vector(line), code.get_vector(line, lanes)]
-                new = []
-                for r in range(height):
-                    factor = code.splat(code.get(rows[r], k, F32))
-                    new += [code.fma_(factor, weights[c], sums[2 * r + c]) for c in (0, 1)]
-                return new
+                tile.fetch(k)
+                weights = tile.vectors(k)
+                return tile.add_products(sums, [tile.splat(row, k) for row in rows], weights)
 
-            sums = code.loop(0, depth, 1, step, [code.zero] * (2 * height))
-            for r in range(height):
-                line = code.at(out, code.mul(i64(r), out_stride))
-                code.put_vector(sums[2 * r], line)
-                code.put_vector(sums[2 * r + 1], line, lanes)
+            tile.write(code.loop(0, tile.depth, 1, step, tile.none))
 
-        return module.function(("tile", self.name, height, shared), TILE_ARGUMENTS, body)
+        return micro_kernel(module, self.name, height, shared, body)
 
 
 FORMS = (F32Form(),)

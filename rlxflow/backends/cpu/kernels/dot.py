@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import I32, Code, Value
+from rlxflow.backends.cpu.code import Code, Value
 
 I16 = ir.IntType(16)
 _X86_BITS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
@@ -42,8 +42,3 @@ def _widened(code: Code, sums: Value, unsigned: Value, signed: Value) -> Value:
         s = code.ashr(code.shl(signed, code.fill_int(24 - 8 * i)), code.fill_int(24))
         sums = code.add(sums, code.mul(u, s))
     return sums
-
-
-def splat_word(code: Code, row: Value, index: Value) -> Value:
-    """Word `index` of a row of bytes in every lane."""
-    return code.splat(code.get(row, index, I32))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
-from rlxflow.backends.cpu.form import LINE, TILE_ARGUMENTS, Form, find_form
+from rlxflow.backends.cpu.form import Form, find_form
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues
+from rlxflow.backends.cpu.tile import LINE, TILE_ARGUMENTS
 
 PREFETCH = 64  # rows of a panel: the time of so many steps covers a read from main memory
 TILES_PER_BLOCK = 5  # tiles of rows that meet a panel before the next one: their x stays in the cache
@@ -89,7 +90,7 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
 
 
 def _any_tile(module: Module, form: Form, shared: bool) -> Value:
-    """The function (rows, …) for any height of tile, see `Form.tile`."""
+    """The function (rows, …) for any height of tile, see `Tile`."""
     most = form.tile_rows(module.target)
     heights = range((most + 1) // 2 if shared else 1, most + 1)  # several tiles are of nearly equal heights
 
