@@ -8,9 +8,8 @@ from rlxflow.flow.emit import Emit
 from rlxflow.ir.dims import Shape
 from rlxflow.ir.values import Value
 from rlxflow.ops.delta_rule import gated_delta_rule
-from rlxflow.ops.elementwise import add, mul, rsqrt
 from rlxflow.ops.leaves import full
-from rlxflow.ops.reduce import mean
+from rlxflow.ops.norm import rms_norm
 from rlxflow.stages.stream import load
 from rlxflow.weights.plan import WeightSpec
 
@@ -63,7 +62,8 @@ class GdnScanStage:
 
 
 def _l2_normed(x: Value) -> Value:
+    """x / √(Σx² + 1e-6), as an RMSNorm: Σx² is the mean times the size."""
     size = x.dim(-1)
     assert isinstance(size, int)
-    total = mul(mean(mul(x, x)), full(value=float(size), dtype=x.dtype, shape=()))
-    return mul(x, rsqrt(add(total, full(value=1e-6, dtype=x.dtype, shape=()))))
+    weight = full(value=size**-0.5, dtype=x.dtype, shape=(size,))
+    return rms_norm(x, weight, eps=1e-6 / size)

@@ -11,6 +11,7 @@ from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, cached_attention_kernel
+from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule, delta_rule_kernel
 from rlxflow.backends.cpu.kernels.gemm import Gemm, gemm_kernel
 from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges, merge_kernel
 from rlxflow.backends.cpu.kernels.pack import emit_pack
@@ -67,6 +68,8 @@ def _kernel(module: Module, kernel: Kernel) -> Any:
         return cached_attention_kernel(module, kernel)
     if isinstance(kernel, MergeRanges):
         return merge_kernel(module, kernel)
+    if isinstance(kernel, DeltaRule):
+        return delta_rule_kernel(module, kernel)
     return row_kernel(module, kernel)
 
 

@@ -14,45 +14,50 @@ from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ops.cache import want_lengths
 
-CACHE_OPS = ("cache_append", "cached_attention")
+CACHE_OPS = ("cache_append", "cached_attention", "gated_delta_rule")
 
 
-def lengths_inputs(graph: Graph) -> tuple[str, str] | None:
-    """The names of past_len and new_len; None for a graph without caches.
+def lengths_inputs(graph: Graph) -> tuple[str | None, str] | None:
+    """The names of past_len (None where nobody asks) and new_len; None for a graph without states.
 
     Raises `BackendError` where caches disagree about them, or tokens beyond new_len may matter.
     """
-    found: dict[tuple[str, str], None] = {}
+    past_names: dict[str, None] = {}
+    new_names: dict[str, None] = {}
     for node in graph.nodes:
         if node.op.name in CACHE_OPS:
             operands = dict(zip(node.op.operand_names, node.operands, strict=True))
-            past_len, new_len = operands["past_len"], operands["new_len"]
-            assert past_len is not None and new_len is not None
-            if past_len.node.op.name != "input" or new_len.node.op.name != "input":
-                raise refuse(graph, node, "its lengths are not inputs")
-            if node.outputs[0].type.state and node.outputs[0].dtype not in (f32, f16):
-                raise refuse(graph, node, f"its cache holds {node.outputs[0].dtype}, not f32 or f16")
-            found[past_len.node.attrs["key"], new_len.node.attrs["key"]] = None
+            for name, names in (("past_len", past_names), ("new_len", new_names)):
+                value = operands.get(name)
+                if value is not None and value.node.op.name != "input":
+                    raise refuse(graph, node, "its lengths are not inputs")
+                names.update({} if value is None else {value.node.attrs["key"]: None})
+            for state in (v for v in node.outputs if v.type.state):
+                wanted = (f32,) if node.op.name == "gated_delta_rule" else (f32, f16)
+                if state.dtype not in wanted:
+                    raise refuse(
+                        graph, node, f"its state holds {state.dtype}, not {' or '.join(map(str, wanted))}"
+                    )
     if not graph.states:
         return None
-    if len(found) != 1 or validity_inputs(graph) != (next(iter(found))[1],):
+    if len(past_names) > 1 or len(new_names) != 1 or validity_inputs(graph) != (*new_names,):
         raise BackendError(
             "the CPU backend runs decoders whose tokens are valid up to one new_len",
             code="RLX-B003",
             where=graph.name,
             hint="use the reference backend",
         )
-    return next(iter(found))
+    return next(iter(past_names), None), next(iter(new_names))
 
 
 def positions_of(
-    lengths: tuple[str, str] | None, inputs: Mapping[str, Array], ragged: Ragged, capacity: int
+    lengths: tuple[str | None, str] | None, inputs: Mapping[str, Array], ragged: Ragged, capacity: int
 ) -> Array:
     """The position of every token of the call, i32; there is at least one.
 
     Raises `InputError` where past_len is negative or a position does not fit the caches.
     """
-    if lengths is None:
+    if lengths is None or lengths[0] is None:
         return ragged.position
     past = inputs[lengths[0]]
     if ragged.padded or ragged.tokens > ragged.sequences:

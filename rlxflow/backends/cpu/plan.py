@@ -11,6 +11,7 @@ from typing import Literal
 from rlxflow.backends.cpu.arena import Arena
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
+from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule
 from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
 from rlxflow.backends.cpu.kernels.quantise import Quantise
@@ -64,7 +65,7 @@ class InSlot:
 
 
 Address = InTable | InSlot
-Kernel = Gemm | Attention | CachedAttention | MergeRanges | Rows | Quantise
+Kernel = Gemm | Attention | CachedAttention | MergeRanges | DeltaRule | Rows | Quantise
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Plan:
     table: tuple[Constant | Given | Made, ...]
     outputs: tuple[str, ...]
     checks: tuple[GatherCheck, ...]
-    lengths: tuple[str, str] | None  # the inputs that say past_len and new_len of every sequence
+    lengths: tuple[str | None, str] | None  # the inputs that say past_len and new_len of every sequence
 
     @property
     def text(self) -> str:

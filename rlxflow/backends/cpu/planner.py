@@ -14,6 +14,7 @@ from rlxflow.backends.cpu.expression import strip
 from rlxflow.backends.cpu.form import find_form, form_for, table_form
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
+from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule
 from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
 from rlxflow.backends.cpu.kernels.quantise import Quantise
@@ -96,7 +97,10 @@ Buffer = Unit | Coded | Records
 
 @dataclass(eq=False)
 class Draft:
-    """A step whose addresses are not known yet: what it writes (a buffer at a column, or an output)."""
+    """A step whose addresses are not known yet: what it writes (a buffer at a column, or an output).
+
+    `keeps`: it also changes a state among its operands.
+    """
 
     kernel: Kernel
     operands: Sequence[Source | Coded | Records]
@@ -104,6 +108,7 @@ class Draft:
     result_at: int  # its index among the addresses
     label: str
     outputs: int = 0
+    keeps: bool = False
 
 
 def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, apart: Collection[str] = ()) -> Plan:
@@ -219,6 +224,8 @@ class _Planner:
                 drafts.append(self._attention(unit))
             elif kind == "cached_attention":
                 drafts += self._cached_attention(unit)
+            elif kind == "delta_rule":
+                drafts.append(self._delta_rule(unit))
             elif kind == "append":
                 drafts.append(self._append(unit.members[0]))
             elif kind == "concat":
@@ -304,6 +311,15 @@ class _Planner:
             Draft(merge, [ranges], (unit, 0), 1, f"{label}, joined"),
         ]
 
+    def _delta_rule(self, unit: Unit) -> Draft:
+        node, root = unit.members[0].main, unit.members[0].root
+        *inputs, state, _ = node.inputs
+        (heads, key_size), value_size = rows_of(inputs[0]).inner, rows_of(root).inner[-1]
+        strides = tuple(self._stride_of(x) for x in (*inputs, root))
+        kernel = DeltaRule(heads, key_size, value_size, node.attrs["scale"], strides)
+        operands: list[Source] = [*map(self.regions.view, inputs), self._cache(state)]
+        return Draft(kernel, operands, (unit, 0), 6, self._label(node), keeps=True)
+
     def _cache(self, version: Value) -> Given:
         """The cache that a version of a state is in."""
         while version.node.op.name == "cache_append":
@@ -351,12 +367,12 @@ class _Planner:
         """Which outputs need which step."""
         wanted: dict[Buffer, int] = {}
         for draft in reversed(drafts):
+            names = list(self.graph.outputs)
             if isinstance(draft.result, Given):
-                names = list(self.graph.outputs)
                 state = draft.result.kind == "state"
                 draft.outputs = 1 << (len(names) if state else names.index(draft.result.name))
             else:
-                draft.outputs = wanted.get(draft.result[0], 0)
+                draft.outputs = wanted.get(draft.result[0], 0) | (draft.keeps << len(names))
             for buffer in self._reads(draft):
                 wanted[buffer] = wanted.get(buffer, 0) | draft.outputs
 

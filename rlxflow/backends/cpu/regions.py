@@ -22,11 +22,12 @@ from rlxflow.ir.values import Node, Value
 
 # elementwise ops behind a product; chains of row ops; products of one x side by side
 FUSIONS = ("tails", "rows", "joins")
-Kind = Literal["gemm", "attention", "cached_attention", "rows", "concat", "append"]
+Kind = Literal["gemm", "attention", "cached_attention", "delta_rule", "rows", "concat", "append"]
 ROW_OPS = {*ELEMENTWISE, *WHOLE_ROW, *PICKED, "mean_pool"}
 BLOCKS: dict[str, Kind] = {
     "attention": "attention",
     "cached_attention": "cached_attention",
+    "gated_delta_rule": "delta_rule",
     "concat": "concat",
     "cache_append": "append",
 }
@@ -157,7 +158,15 @@ class Regions:
         if "rows" in self._apart and value.dtype == f32:
             return False
         own, root = rows_of(value), rows_of(region.value)
-        reads_rows = (*PICKED, "mean_pool", "linear", "attention", "cached_attention", "concat")
+        reads_rows = (
+            *PICKED,
+            "mean_pool",
+            "linear",
+            "attention",
+            "cached_attention",
+            "gated_delta_rule",
+            "concat",
+        )
         if own.domain != root.domain or user.op.name in reads_rows:
             return False
         if region.kind == "gemm":
@@ -175,6 +184,8 @@ class Regions:
                 wanted = node.inputs[:1]
             elif node.op.name == "attention":
                 wanted = node.inputs[:3]
+            elif node.op.name == "gated_delta_rule":
+                wanted = node.inputs[:5]
             elif region.kind == "gemm":
                 wanted = tuple(
                     v
