@@ -24,6 +24,9 @@ TANH_Q = (1.0, 0.47115185856819153, 0.02772141806781292, 0.00041996053187176585,
 EXP = (1.0, 1.0, 0.500000004714632, 0.16666415414041166, 0.041666352770387056, 0.008375134774678761,
        0.0013941118940759133)  # fmt: skip
 
+# 2^r on |r| ≤ 1/2, relative error 3e-6, exact at 0
+EXP2 = (1.0, 0.6931241932806621, 0.24024098614653946, 0.055906425774982976, 0.009582853235818435)
+
 
 def polynomial(code: Code, coefficients: Sequence[float], x: Value) -> Value:
     """Σ c[i]·xⁱ by Horner's rule."""
@@ -71,6 +74,15 @@ def _exp_avx512(code: Code, x: Value, n: Value) -> Value:
     scale = code.owner.intrinsic("llvm.x86.avx512.mask.scalef.ps.512", code.vector, kinds)
     p = polynomial(code, EXP, r)
     return code.call(scale, [p, n, p, ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)])
+
+
+def exp2(code: Code, x: Value) -> Value:
+    """2ˣ for x ≤ 0: relative error 3e-6, exact at 0; below 2⁻¹²⁶ it is that."""
+    x = code.larger(code.fill(-126.0), x)
+    shifted = code.fadd(x, code.fill(12582912.0))  # 1.5·2²³: the nearest integer is in the low bits
+    p = polynomial(code, EXP2, code.fsub(x, code.fsub(shifted, code.fill(12582912.0))))
+    exponent = code.shl(code.bitcast(shifted, code.ints), code.fill_int(23))
+    return code.bitcast(code.add(code.bitcast(p, code.ints), exponent), code.vector)
 
 
 def _odd_ratio(code: Code, x: Value, p: Sequence[float], q: Sequence[float], limit: float) -> Value:

@@ -300,7 +300,8 @@ class _Planner:
         attrs = {n: node.attrs[n] for n in ("scale", "window", "softcap")}
         kernel = CachedAttention(heads, kv_heads, head_dim, **attrs, half=keys.dtype == f16,
                                  q_stride=self._stride_of(q), out_stride=self._stride_of(root),
-                                 sinks=sinks is not None)  # fmt: skip
+                                 sinks=sinks is not None,
+                                 bf16=self._precision.mixed.value == "int8")  # fmt: skip
         ranges = Records(root, kernel.range_floats)
         merge = MergeRanges(kernel)
         caches = [self._cache(v) for v in (keys, values)]

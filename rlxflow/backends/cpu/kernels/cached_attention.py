@@ -6,6 +6,7 @@ sums, and in which order, follows from the positions of its sequence alone.
 - A single token: one item of work per key head and range of keys, whose query heads share every key that is
   read. The ranges' records are joined by `merge_ranges.py`.
 - Several: one item per key head and QUERIES tokens; keys are transposed once for all of those.
+- Many, where the profile lets products be rounded: see `prompt_attention.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 from rlxflow.backends.cpu.code import F32, HALF, I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.kernels import prompt_attention
 from rlxflow.backends.cpu.kernels.key_scores import score_rows, score_transposed
+from rlxflow.backends.cpu.kernels.prompt_attention import PromptAttention, prompt_item
 from rlxflow.backends.cpu.kernels.row_values import caller_row
 from rlxflow.backends.cpu.kernels.running_softmax import (
     AHEAD,
@@ -31,11 +34,13 @@ from rlxflow.backends.cpu.target import Target
 
 QUERIES = 32  # tokens that share transposed keys
 MOST_RANGES = 16  # of the keys that a single token sees
+PROMPT = 64  # tokens that make a prompt; fewer have the sums of f32 products, as single tokens have
 
 
 @dataclass(frozen=True)
 class CachedAttention:
-    """See the op `cached_attention` for the meaning; strides are floats between tokens, `half` caches f16."""
+    """See the op `cached_attention` for the meaning; strides are floats between tokens, `half` caches f16,
+    `bf16` allows products of bf16."""
 
     heads: int
     kv_heads: int
@@ -47,6 +52,7 @@ class CachedAttention:
     q_stride: int
     out_stride: int
     sinks: bool = False
+    bf16: bool = False
 
     @property
     def group(self) -> int:
@@ -56,6 +62,13 @@ class CachedAttention:
     @property
     def shape(self) -> Shape:
         return Shape(self.head_dim, self.scale, self.window, self.softcap)
+
+    def prompt(self, target: Target) -> PromptAttention | None:
+        """How many tokens are attended to, where not as several are."""
+        if not (self.bf16 and prompt_attention.can_attend(target, self.head_dim)):
+            return None
+        strides = (self.q_stride, self.out_stride)
+        return PromptAttention(self.shape, self.group, self.half, self.sinks, *strides)
 
     @property
     def range_floats(self) -> int:
@@ -87,7 +100,8 @@ def _scratch(a: CachedAttention, query_rows: int) -> _Scratch:
 
 def scratch_floats(a: CachedAttention, target: Target) -> int:
     """Scratch that a thread needs, whatever the context."""
-    return _scratch(a, target.query_rows).size
+    prompt = a.prompt(target)
+    return max(_scratch(a, target.query_rows).size, prompt.places[-1] if prompt else 0)
 
 
 @dataclass(frozen=True)
@@ -157,6 +171,8 @@ def ranges_of(code: Code, a: CachedAttention, position: Value) -> Ranges:
 def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
     """The function (frame, q, keys, values, sinks, ranges, out); `ranges` takes records of single tokens."""
 
+    prompt = a.prompt(module.target)
+
     def body(
         code: Code,
         frame: Value,
@@ -168,7 +184,10 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
         out: Value,
     ) -> None:
         def items(s: Sequence) -> Value:
-            blocks = code.sdiv(code.add(s.length, i64(QUERIES - 1)), i64(QUERIES))
+            size = i64(QUERIES)
+            if prompt is not None:
+                size = code.select(_is_prompt(code, s), i64(prompt_attention.TOKENS), size)
+            blocks = code.sdiv(code.sub(code.add(s.length, size), i64(1)), size)
             parts = code.select(_single(code, s), ranges_of(code, a, s.position).count, blocks)
             return code.mul(parts, i64(a.kv_heads))
 
@@ -193,10 +212,15 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
                     records = code.at(ranges, code.add(code.mul(number, i64(stride)), place))
                     code.call(_one_token(module, a), [queries, *own, records, scratch, s.position, part])
                 with otherwise:
-                    code.call(
-                        _many_tokens(module, a),
-                        [queries, *own, result, scratch, s.position, s.length, part],
-                    )
+                    arguments = [queries, *own, result, scratch, s.position, s.length, part]
+                    if prompt is None:
+                        code.call(_many_tokens(module, a), arguments)
+                    else:
+                        with code.if_else(_is_prompt(code, s)) as (many, several):
+                            with many:
+                                code.call(prompt_item(module, prompt), arguments)
+                            with several:
+                                code.call(_many_tokens(module, a), arguments)
 
         every_item(code, frame, items, run)
 
@@ -205,6 +229,10 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
 
 def _single(code: Code, s: Sequence) -> Value:
     return code.icmp_signed("==", s.length, i64(1))
+
+
+def _is_prompt(code: Code, s: Sequence) -> Value:
+    return code.icmp_signed(">=", s.length, i64(PROMPT))
 
 
 def _one_token(module: Module, a: CachedAttention) -> Any:

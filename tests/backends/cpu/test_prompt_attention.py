@@ -1,0 +1,115 @@
+"""Attention of prompts with products of bf16, against float64 softmax over the same rounded operands."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from compare import Array
+
+from rlxflow.backends.cpu.checked import emit_controls
+from rlxflow.backends.cpu.checked_call import CheckedCalls
+from rlxflow.backends.cpu.code import PTR, Module, i64
+from rlxflow.backends.cpu.kernels.prompt_attention import (
+    TOKENS,
+    PromptAttention,
+    can_attend,
+    prompt_item,
+)
+from rlxflow.backends.cpu.kernels.running_softmax import Shape
+from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
+from rlxflow.backends.cpu.memory import address, aligned
+
+pytestmark = pytest.mark.skipif(
+    not can_attend(host_target(), 64), reason="this processor has no bf16 products"
+)
+CAPACITY = 260
+PLAIN = PromptAttention(Shape(64, 0.125, 0, 0.0), 2, False, False, 2 * 64, 2 * 64)
+VARIANTS = {
+    "plain": PLAIN,
+    "one head": replace(PLAIN, group=1, q_stride=80, out_stride=64),
+    "wide heads of five": replace(PLAIN, shape=Shape(96, 0.1, 0, 0.0), group=5, q_stride=480, out_stride=480),
+    "window": replace(PLAIN, shape=Shape(64, 0.125, 70, 0.0)),
+    "short window": replace(PLAIN, shape=Shape(64, 0.125, 3, 0.0)),
+    "softcap": replace(PLAIN, shape=Shape(64, 0.125, 0, 1.5)),
+    "half caches": replace(PLAIN, half=True),
+    "sinks": replace(PLAIN, sinks=True),
+}
+
+
+def rounded(x: Array) -> Array:
+    return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def attend(a: PromptAttention, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
+    """By the formula: q [tokens, group, D], k and v [C, D]."""
+    shape = a.shape
+    log2_e = np.float32(1.4426950408889634)
+    factor = np.float32(shape.scale if shape.softcap else shape.scale * log2_e)
+    scores = np.einsum("tgd,kd->tgk", rounded(q * factor), rounded(k))
+    scores = np.tanh(scores / shape.softcap) * shape.softcap if shape.softcap else scores / log2_e
+    at, key = position + np.arange(len(q))[:, None], np.arange(len(k))
+    seen = (key <= at) & ((key > at - shape.window) if shape.window else True)
+    weights = np.where(seen[:, None], np.exp(scores), 0)
+    total = weights.sum(2) + (np.exp(sinks.astype(np.float64)) if a.sinks else 0)
+    return np.einsum("tgk,kd->tgd", weights, rounded(v)) / total[..., None]
+
+
+def run(a: PromptAttention, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
+    """All items, every access checked."""
+    module = Module(host_target(), checked=True)
+
+    def body(code, *arguments):  # type: ignore[no-untyped-def]
+        length = i64(len(q))
+        items = -(-len(q) // TOKENS)
+        code.loop(
+            0,
+            items,
+            1,
+            lambda n, _: code.call(prompt_item(module, a), [*arguments, i64(position), length, n]) and None,
+        )
+
+    module.function("test", [PTR] * 6, body, export="test")
+    emit_controls(module)
+    code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
+    out, scratch = aligned((len(q), a.out_stride)), aligned((a.places[-1],))
+    scratch[:] = np.nan
+    arrays = [q, k, v, sinks, out, scratch]
+    checks = CheckedCalls(code)
+    checks.begin(arrays)
+    code.function("test", *[ctypes.c_void_p] * 6)(*map(address, arrays))
+    checks.end(["test"])
+    return out
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("position", "count"), [(0, 64), (0, 97), (63, 131), (129, 131)])
+def test_prompts(name: str, position: int, count: int) -> None:
+    """The weights alone are rounded beside: 2⁻⁹ each, less in their mean."""
+    a, rng = VARIANTS[name], np.random.default_rng(count)
+    dim, kind = a.shape.head_dim, np.float16 if a.half else np.float32
+    q = aligned((count, a.q_stride))
+    q[:] = 3 * rng.standard_normal(q.shape)
+    caches = [aligned((CAPACITY, dim), kind) for _ in "kv"]
+    for cache in caches:
+        cache[:] = rng.standard_normal(cache.shape)
+        cache[position + count :] = np.nan  # what nobody has written
+    sinks = aligned((a.group,))
+    sinks[:] = rng.standard_normal(a.group)
+    got = run(a, q, *caches, sinks, position)[:, : a.group * dim].reshape(count, a.group, dim)
+    k, v = (np.nan_to_num(c) for c in caches)
+    want = attend(a, q[:, : a.group * dim].reshape(count, a.group, dim), k, v, sinks, position)
+    assert np.abs(got - want).max() < 4e-3
+
+
+def test_a_token_has_the_same_bits_in_any_chunk() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (aligned((200, n)) for n in (128, 64, 64))
+    for x in (q, k, v):
+        x[:] = rng.standard_normal(x.shape)
+    whole = run(PLAIN, q, k, v, aligned((2,)), 0)
+    later = run(PLAIN, q[70:].copy(), k, v, aligned((2,)), 70)
+    assert np.array_equal(whole[70:], later)
