@@ -13,6 +13,7 @@ from fusion.rules.fusing import expand
 from tiny_weights import tiny_weights
 
 import rlxflow
+from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.flow.built import build
 from rlxflow.fusion.driver import fuse
 from rlxflow.fusion.rule import Facts
@@ -42,8 +43,10 @@ def built(name: str, *settings: str) -> Any:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_agrees_with_diffusers(name: str, arrays: Arrays) -> None:
-    run = built(name, "fusion.assert_clean=true").compile()
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_agrees_with_diffusers(name: str, arrays: Arrays, backend: str) -> None:
+    run = built(name, "fusion.assert_clean=true", f"backend.name={backend}").compile()
+    assert isinstance(run, CpuExecutable) is (backend == "cpu")
     found = run({key: arrays[f"{name}/{key}"] for key in INPUTS})
     for stream in ("img", "txt"):
         assert goldens.error(found[stream], arrays[f"{name}/out_{stream}"]) <= 1e-5
@@ -57,8 +60,9 @@ def test_both_policies_reach_one_graph(name: str) -> None:
     assert explain(built(name), 1, 4096).report.clean
 
 
-def test_a_batch_changes_no_bit(arrays: Arrays) -> None:
-    run = built("plain").compile()
+@pytest.mark.parametrize("settings", [(), ("backend.name=cpu", "backend.cpu.threads=2")])
+def test_a_batch_changes_no_bit(arrays: Arrays, settings: tuple[str, ...]) -> None:
+    run = built("plain", *settings).compile()
     inputs = {key: arrays[f"plain/{key}"] for key in INPUTS}
     together = run(inputs)
     alone = run({key: value[1:] for key, value in inputs.items()})

@@ -19,7 +19,7 @@ from rlxflow.backends.cpu.expression import (
 )
 from rlxflow.backends.cpu.plan import Constant, Given, Made
 from rlxflow.backends.cpu.regions import Regions
-from rlxflow.backends.rows import TOKENS
+from rlxflow.backends.rows import BATCH
 from rlxflow.dtypes import f32, i32, i64
 from rlxflow.ir.values import Node, Value
 
@@ -106,7 +106,7 @@ class Describer:
         rows: Rows = "first" if view.first else base.domain
         if view.base in self._regions.by_root and not itself:
             return Arg("buffer", rows, self._stride_of(view.base), inner), view
-        if base.domain == "none" or view.base.shape[0] == TOKENS:
+        if base.domain == "none" or view.base.shape[0] != BATCH:
             raise refuse(self._regions.graph, node, f"{view.base.type} has no batch axis")
         return Arg("input", rows, base.width, inner), Given("input", view.base.node.attrs["key"], view.offset)
 

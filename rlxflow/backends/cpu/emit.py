@@ -8,7 +8,7 @@ from typing import Any
 
 from rlxflow.backends.cpu.checked import emit_controls, enter_step
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.frame import Frame, frame_of, read
 from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, cached_attention_kernel
 from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule, delta_rule_kernel
@@ -18,7 +18,7 @@ from rlxflow.backends.cpu.kernels.pack import emit_pack
 from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.kernels.rows import row_kernel
 from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS, in_parts
-from rlxflow.backends.cpu.plan import Address, InSlot, Kernel, Plan
+from rlxflow.backends.cpu.plan import Address, InFrame, InSlot, Kernel, Plan
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.traced import emit_trace_controls, traced
 
@@ -34,16 +34,20 @@ class Job(IntEnum):
     PARTS = auto()  # … each cut into so many parts
     PLACES = auto()  # void**: per thread its frame, its scratch and its arena
     WANTED = auto()  # bit per output
-    SOURCE = auto()
-    POSITION = auto()
-    SEQUENCE = auto()
-    OFFSETS = auto()
-    BATCH_ROW = auto()
-    TOKEN_CAPACITY = auto()
     SEQUENCE_CAPACITY = auto()
     CACHE_CAPACITY = auto()
     COUNTERS = auto()  # i64*: zeros, COUNTER_WORDS per chunk and step
-    SIZE = auto()
+    AXES = auto()  # from here on the AXIS_WORDS of every axis of tokens
+
+
+AXIS_WORDS = (
+    Frame.SOURCE,
+    Frame.POSITION,
+    Frame.SEQUENCE,
+    Frame.OFFSETS,
+    Frame.BATCH_ROW,
+    Frame.TOKEN_CAPACITY,
+)
 
 
 def emit(plan: Plan, target: Target, checked: bool = False, with_trace: bool = False) -> str:
@@ -78,16 +82,20 @@ def _steps(module: Module, plan: Plan) -> Any:
 
     def body(code: Code, frame: Value, table: Value, wanted: Value) -> None:
         slots = read(code, frame, Frame.SLOTS)
-        tokens, sequences = (read(code, frame, w) for w in (Frame.TOKEN_CAPACITY, Frame.SEQUENCE_CAPACITY))
+        frames = [frame_of(code, frame, axis) for axis in range(len(plan.axes))]
+        capacities = [read(code, frame, Frame.SEQUENCE_CAPACITY)]
+        capacities += [read(code, own, Frame.TOKEN_CAPACITY) for own in frames]
 
         starts = []
         for slot in plan.arena.slots:
-            start = code.add(
-                code.mul(tokens, i64(slot.token_floats)), code.mul(sequences, i64(slot.sequence_floats))
-            )
-            starts.append(code.at(slots, code.add(start, i64(slot.fixed))))
+            start = i64(slot.fixed)
+            for capacity, floats in zip(capacities, slot.before, strict=True):
+                start = code.add(start, code.mul(capacity, i64(floats))) if floats else start
+            starts.append(code.at(slots, start))
 
         def pointer(address: Address) -> Value:
+            if isinstance(address, InFrame):
+                return frames[address.axis]
             start = starts[address.index] if isinstance(address, InSlot) else entry(address.index)
             return code.at(start, address.offset) if address.offset else start
 
@@ -99,17 +107,19 @@ def _steps(module: Module, plan: Plan) -> Any:
             with code.if_then(needed):
                 enter_step(code, number)
                 kernel = _kernel(module, step.kernel)
-                call = partial(code.call, kernel, [frame, *map(pointer, step.addresses)])
-                in_parts(code, frame, number, partial(traced, code, frame, number, call))
+                own = frames[step.axis]
+                call = partial(code.call, kernel, [own, *map(pointer, step.addresses)])
+                in_parts(code, own, number, partial(traced, code, frame, number, call))
 
     return module.function("steps", [PTR, PTR, I64], body)
 
 
 def _run(module: Module, plan: Plan, steps: Any) -> None:
     """`run(job, thread)`, exported: the part of a call that one thread does."""
+    axes = range(len(plan.axes))
 
     def body(code: Code, job: Value, thread: Value) -> None:
-        def word(name: Job, kind: Any = I64) -> Value:
+        def word(name: int, kind: Any = I64) -> Value:
             return code.get(code.at(job, int(name), I64), 0, kind)
 
         together = code.icmp_unsigned("!=", word(Job.TOGETHER), i64(0))
@@ -120,20 +130,22 @@ def _run(module: Module, plan: Plan, steps: Any) -> None:
         owner = code.select(together, i64(0), thread)
         arena = code.get(places, code.add(code.mul(owner, i64(3)), i64(2)), PTR)
 
-        def put(name: Frame, value: Value) -> None:
-            code.put(value, code.at(frame, int(name), I64))
+        def put(name: Frame, value: Value, only: int | None = None) -> None:
+            for axis in axes if only is None else (only,):
+                code.put(value, code.at(frame, axis * Frame.SIZE + int(name), I64))
 
         put(Frame.PARTS, code.select(together, word(Job.PARTS), i64(1)))
         put(Frame.SCRATCH, scratch)
         put(Frame.SLOTS, arena)
-        for name in ("TOKEN_CAPACITY", "SEQUENCE_CAPACITY", "CACHE_CAPACITY"):
+        for name in ("SEQUENCE_CAPACITY", "CACHE_CAPACITY"):
             put(Frame[name], word(Job[name]))
         first_chunk = code.select(together, i64(0), _take(code, job))
 
         def chunk(number: Value) -> None:
             counters = code.mul(number, i64(COUNTER_WORDS * len(plan.steps)))
             put(Frame.COUNTERS, code.at(word(Job.COUNTERS, PTR), counters, I64))
-            _set_rows(code, word, put, chunks, number)
+            for axis in axes:
+                _set_rows(code, word, partial(put, only=axis), chunks, number, axis)
             code.call(steps, [frame, table, wanted])
 
         before = code.block
@@ -167,18 +179,20 @@ def _take(code: Code, job: Value) -> Value:
     return code.atomic_rmw("add", code.at(job, int(Job.NEXT), I64), i64(1), "acq_rel")
 
 
-def _set_rows(code: Code, word: Any, put: Any, chunks: Value, number: Value) -> None:
-    """The frame's words that say which rows a chunk has."""
+def _set_rows(code: Code, word: Any, put: Any, chunks: Value, number: Value, axis: int) -> None:
+    """The frame's words that say which rows a chunk has, for the tokens of an axis."""
     from rlxflow.backends.cpu.code import I32
 
     first, last = code.get(chunks, number, I64), code.get(chunks, code.add(number, i64(1)), I64)
-    offsets = word(Job.OFFSETS, PTR)
+    place = {name: Job.AXES + len(AXIS_WORDS) * axis + i for i, name in enumerate(AXIS_WORDS)}
+    offsets = word(place[Frame.OFFSETS], PTR)
     start = code.wide(code.get(offsets, first, I32))
     stop = code.wide(code.get(offsets, last, I32))
     put(Frame.TOKENS, code.sub(stop, start))
     put(Frame.SEQUENCES, code.sub(last, first))
     put(Frame.FIRST_TOKEN, start)
     put(Frame.FIRST_SEQUENCE, first)
+    put(Frame.TOKEN_CAPACITY, word(place[Frame.TOKEN_CAPACITY]))
     for name, row in (("SOURCE", start), ("POSITION", start), ("SEQUENCE", start), ("OFFSETS", first),
                       ("BATCH_ROW", first)):  # fmt: skip
-        put(Frame[name], code.at(word(Job[name], PTR), row, I32))
+        put(Frame[name], code.at(word(place[Frame[name]], PTR), row, I32))

@@ -10,7 +10,7 @@ import numpy as np
 from rlxflow.backends.base import CacheState, empty_state
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
-from rlxflow.backends.cpu.emit import Job
+from rlxflow.backends.cpu.emit import AXIS_WORDS, Job
 from rlxflow.backends.cpu.frame import Frame
 from rlxflow.backends.cpu.host_values import HostValues
 from rlxflow.backends.cpu.id_checks import check_ids
@@ -69,14 +69,14 @@ class CpuExecutable:
         made = [c.value for c in plan.table if isinstance(c, Made)]
         checked = [c.ids for c in plan.checks if not isinstance(c.ids, str)]
         past = None if plan.lengths is None else plan.lengths[0]
-        self._host = HostValues(tuple(dict.fromkeys([*made, *checked])), validity, past)
+        self._host = HostValues(tuple(dict.fromkeys([*made, *checked])), validity, past, plan.axes)
         self._single_checks = [c for c in plan.checks if c.ids in self._host.lasting]
         self._repeated_checks = [c for c in plan.checks if c.ids not in self._host.lasting]
         self._states = States(graph)
         self._pointers = Pointers(plan.table, weights)
         self._scratch = Scratch(plan, target)
-        self._memory = Memory(Frame.SIZE)
-        self._job = aligned((Job.SIZE,), np.int64)
+        self._memory = Memory(Frame.SIZE * len(plan.axes))
+        self._job = aligned((Job.AXES + len(AXIS_WORDS) * len(plan.axes),), np.int64)
         self._job_address = address(self._job)
 
     @property
@@ -103,13 +103,13 @@ class CpuExecutable:
         wanted = self.plan.outputs if outputs is None else outputs
         bits = self._bits(wanted)
         arrays, sizes = self._check_inputs(inputs)
-        layout = self._layouts.of(arrays, *sizes_of(sizes))
+        layout = self._layouts.of(arrays, *sizes_of(sizes, self.plan.axes))
         ragged = layout.ragged
         make = np.zeros if ragged.padded else np.empty
         results = {n: make(bind_shape(self.graph.outputs[n].shape, sizes), np.float32) for n in wanted}
         with self._team.lock:
             caches, capacity = self._states.addresses(state, sizes)
-            if ragged.tokens:
+            if any(r.tokens for r in layout.axes):
                 positions = positions_of(self.plan.lengths, arrays, ragged, capacity)
                 made = self._host.compute(arrays, layout, positions)
                 check_ids(self._repeated_checks, bits, arrays, made, ragged)
@@ -145,18 +145,18 @@ class CpuExecutable:
 
         `kept` holds what the call points at, the positions of its tokens first.
         """
-        threads, together, tokens = self._team.size, layout.together, layout.tokens
+        threads, together, counts = self._team.size, layout.together, layout.counts
         places = self._memory.reserve(
             threads,
-            self._scratch.floats(layout.ragged.longest),
+            self._scratch.floats(max(r.longest for r in layout.axes)),
             1 if together else threads,
-            self.plan.arena.floats(tokens, layout.sequences),
+            self.plan.arena.floats(counts),
         )
         count = len(layout.chunks) - 1
-        step = min(count, max(threads, WAVE_TOKENS * threads // tokens))
+        step = min(count, max(threads, WAVE_TOKENS * threads // max(counts[1:])))
         words = len(self.plan.steps) * COUNTER_WORDS * step if together else 0
         if self._checks is not None:
-            slots = self.plan.arena.ranges(self._memory.arenas(), tokens, layout.sequences)
+            slots = self.plan.arena.ranges(self._memory.arenas(), counts)
             own = [
                 self._pointers.table,
                 self._job,
@@ -167,12 +167,17 @@ class CpuExecutable:
             self._checks.begin([*own, *kept, *self._pointers.weights], slots)
         if self.trace is not None:
             self.trace.begin()
-        source, _, *others = layout.row_addresses
+        axes = [
+            word
+            for rows, most in zip(layout.row_addresses, counts[1:], strict=True)
+            for word in (*rows, most)
+        ]
+        axes[AXIS_WORDS.index(Frame.POSITION)] = address(kept[0])
         for first in range(0, count, step):
             self._job[:] = (
                 *(self._pointers.address, layout.chunks_address + 8 * first, min(step, count - first), 0),
-                *(together, threads * PARTS, places, bits, source, address(kept[0]), *others),
-                *(tokens, layout.sequences, capacity, self._memory.counters(words)),
+                *(together, threads * PARTS, places, bits),
+                *(counts[0], capacity, self._memory.counters(words), *axes),
             )
             self._team.run(self._run, self._job_address)
         if self.trace is not None:

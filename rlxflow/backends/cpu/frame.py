@@ -1,7 +1,8 @@
 """What kernels are told about the rows they run over: a small array of words, one per thread.
 
 A call is cut into *chunks* of whole sequences. Within a chunk, rows count from 0: token rows are the valid
-tokens of its sequences one after the other, sequence rows are the sequences.
+tokens of its sequences one after the other, sequence rows are the sequences. Where a graph has tokens of
+several axes, there is a frame for each, one behind the other.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ POINTERS = {Frame.SOURCE, Frame.POSITION, Frame.SEQUENCE, Frame.OFFSETS, Frame.B
 def read(code: Code, frame: Value, word: Frame) -> Value:
     kind: Any = PTR if word in POINTERS else I64
     return code.get(code.at(frame, int(word), I64), 0, kind)
+
+
+def frame_of(code: Code, frame: Value, axis: int) -> Value:
+    """The frame `axis` frames behind another one (in front of it, where negative)."""
+    return code.at(frame, axis * Frame.SIZE, I64) if axis else frame
 
 
 def share(code: Code, frame: Value, count: Value) -> tuple[Value, Value]:

@@ -17,6 +17,7 @@ from rlxflow.backends.cpu.layout import Layout
 from rlxflow.backends.cpu.ragged import Ragged
 from rlxflow.backends.cpu.rope_rows import Found, Step, rope_rows
 from rlxflow.dtypes import Array
+from rlxflow.ir.dims import Dim
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 
@@ -26,20 +27,32 @@ LEAVES = ("input", "iota", "full", "constant")
 
 
 def host_values(graph: Graph) -> set[Value]:
-    """What is computed on the host: integers, one per token or sequence, and rope tables made from them."""
+    """What is computed on the host: integers, one per token or sequence, and rope tables made from them, also
+    side by side."""
     found: set[Value] = set()
     for node in graph.nodes:
-        if node.op.name == "rope_tables":
+        if node.op.name == "rope_tables" or _is_row_of_tables(node):
             if all(v in found for v in node.inputs):
                 found.update(node.outputs)
             continue
         (value, *_) = node.outputs
         if value.dtype.kind == "int" and _is_number_per_row(value):
-            known = node.op.name in LEAVES or (
-                node.op.name in (*ARITHMETIC, *MOVES) and all(v in found for v in node.inputs)
+            known = (
+                node.op.name in LEAVES
+                or _is_column_of_input(node)
+                or (node.op.name in (*ARITHMETIC, *MOVES) and all(v in found for v in node.inputs))
             )
             found.update(node.outputs if known else ())
     return found
+
+
+def _is_row_of_tables(node: Node) -> bool:
+    value = node.outputs[0]
+    return node.op.name == "concat" and value.dtype.is_float and node.attrs["axis"] in (-1, value.rank - 1)
+
+
+def _is_column_of_input(node: Node) -> bool:
+    return node.op.name == "slice" and node.inputs[0].node.op.name == "input"
 
 
 def _is_number_per_row(value: Value) -> bool:
@@ -51,11 +64,13 @@ class HostValues:
     """Computes some host values for a call.
 
     What depends on the inputs named in `lasting` alone is the same for equal layouts, and computed once for
-    each. `past` names the input that positions start from.
+    each. `past` names the input that positions start from; `axes` are those of tokens.
     """
 
-    def __init__(self, wanted: tuple[Value, ...], lasting: tuple[str, ...], past: str | None) -> None:
-        self._past = past
+    def __init__(
+        self, wanted: tuple[Value, ...], lasting: tuple[str, ...], past: str | None, axes: tuple[Dim, ...]
+    ) -> None:
+        self._past, self._axes = past, axes
         self.lasting = frozenset(v for v in wanted if _inputs_of(v) <= {*lasting})
         self._once = self._steps([v for v in wanted if v in self.lasting])
         self._always = self._steps([v for v in wanted if v not in self.lasting])
@@ -83,8 +98,26 @@ class HostValues:
         """
         once, always = self._kept
         if not layout.known and once:
-            layout.known.update(_run(self._once, once, inputs, layout.ragged, positions))
-        return {**layout.known, **_run(self._always, always, inputs, layout.ragged, positions)}
+            layout.known.update(self._run(self._once, once, inputs, layout, positions))
+        return {**layout.known, **self._run(self._always, always, inputs, layout, positions)}
+
+    def _run(
+        self,
+        steps: list[tuple[Step, Node]],
+        wanted: list[Value],
+        inputs: Mapping[str, Array],
+        layout: Layout,
+        positions: Array,
+    ) -> dict[Value, Array]:
+        found: Found = {}
+        for run, node in steps:
+            axis = rows_of(node.outputs[0]).axis
+            ragged = layout.axes[0 if axis is None else self._axes.index(axis)]
+            result = run(inputs, ragged, positions, found)
+            found.update(zip(node.outputs, result if len(node.outputs) > 1 else (result,), strict=True))
+        return {
+            v: np.ascontiguousarray(found[v], np.float32 if v.dtype.is_float else np.int32) for v in wanted
+        }
 
     def _step(self, node: Node) -> tuple[Step, tuple[Value, ...]]:
         """How to compute a node, and what it reads."""
@@ -98,24 +131,16 @@ class HostValues:
             fixed = reference(**{**node.attrs, **sizes}).reshape(())
             return (lambda inputs, ragged, positions, found: fixed), ()
         if node.op.name == "input":
-            return partial(_input, node.attrs["key"], rows_of(node.outputs[0]).domain == "token"), ()
+            return partial(_input, node.attrs["key"], rows_of(node.outputs[0]).domain == "token", 0), ()
+        if _is_column_of_input(node):
+            key, token = node.inputs[0].node.attrs["key"], rows_of(node.outputs[0]).domain == "token"
+            return partial(_input, key, token, node.attrs["start"]), ()
+        if _is_row_of_tables(node):
+            tables = node.inputs
+            return (lambda *_: np.concatenate([_[3][v] for v in tables], -1)), tables
         if node.op.name == "iota":
             return (lambda inputs, ragged, positions, found: ragged.position), ()
         return _elementwise(node), node.inputs
-
-
-def _run(
-    steps: list[tuple[Step, Node]],
-    wanted: list[Value],
-    inputs: Mapping[str, Array],
-    ragged: Ragged,
-    positions: Array,
-) -> dict[Value, Array]:
-    found: Found = {}
-    for run, node in steps:
-        result = run(inputs, ragged, positions, found)
-        found.update(zip(node.outputs, result if len(node.outputs) > 1 else (result,), strict=True))
-    return {v: np.ascontiguousarray(found[v], np.float32 if v.dtype.is_float else np.int32) for v in wanted}
 
 
 def _inputs_of(value: Value) -> set[str]:
@@ -153,6 +178,17 @@ def _elementwise(node: Node) -> Step:
 
 
 def _input(
-    key: str, token: bool, inputs: Mapping[str, Array], ragged: Ragged, positions: Array, found: Found
+    key: str,
+    token: bool,
+    column: int,
+    inputs: Mapping[str, Array],
+    ragged: Ragged,
+    positions: Array,
+    found: Found,
 ) -> Array:
-    return inputs[key].ravel()[ragged.source if token else ragged.batch_row]
+    """A column of an input's rows."""
+    rows = ragged.source if token else ragged.batch_row
+    array = inputs[key]
+    if array.ndim == 1 + token:
+        return array.ravel()[rows]
+    return array.reshape(-1, array.shape[-1])[rows, column]

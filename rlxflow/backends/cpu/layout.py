@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rlxflow.backends.cpu.memory import address
 from rlxflow.backends.cpu.plan import Constant, Given, Made
-from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, uneven
+from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, uneven, whole
 from rlxflow.dtypes import Array
 from rlxflow.ir.values import Value
 
@@ -19,29 +19,31 @@ KEPT_LAYOUTS = 256  # … and so many of them
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The rows of a call, cut into chunks of at most `tokens` token rows and `sequences` sequence rows.
+    """The rows of a call, cut into chunks of at most `counts` rows: of sequences, then of tokens per axis.
 
     `together`: all threads work on one chunk at a time. `masks` are the rows of masks, see `mask_rows`.
     """
 
-    ragged: Ragged
+    axes: tuple[Ragged, ...]
     chunks: Array
     together: bool
-    tokens: int
-    sequences: int
+    counts: tuple[int, ...]
     masks: Mapping[str, Array]
     mask_addresses: Mapping[str, int]
     chunks_address: int
-    row_addresses: tuple[int, ...]  # of the arrays of `ragged`, in the order of its fields
+    row_addresses: tuple[tuple[int, ...], ...]  # per axis of the arrays of its `Ragged`, in their order
     known: dict[Value, Array] = field(default_factory=dict)  # host values that follow from the layout
     checked: set[int] = field(default_factory=set)  # outputs for which they have been checked
 
     @property
+    def ragged(self) -> Ragged:
+        """The tokens of S."""
+        return self.axes[0]
+
+    @property
     def arrays(self) -> list[Array]:
         """What generated code reads."""
-        r = self.ragged
-        rows = [r.source, r.position, r.sequence, r.offsets, r.batch_row]
-        return [self.chunks, *rows, *self.masks.values()]
+        return [self.chunks, *(a for r in self.axes for a in _arrays(r)), *self.masks.values()]
 
 
 class Layouts:
@@ -57,11 +59,11 @@ class Layouts:
         self._validity, self._threads, self._decodes = validity, threads, decodes
         self._masks = [item.name for item in table if isinstance(item, Given) and item.kind == "mask"]
         self._deciding = list(dict.fromkeys([*validity, *self._masks]))
-        self._kept: dict[tuple[int, int, tuple[bytes, ...]], Layout] = {}
+        self._kept: dict[tuple[int, tuple[int, ...], tuple[bytes, ...]], Layout] = {}
 
-    def of(self, inputs: Mapping[str, Array], batch: int, tokens: int) -> Layout:
-        """The layout of a call."""
-        if batch * tokens > KEPT_TOKENS:
+    def of(self, inputs: Mapping[str, Array], batch: int, tokens: tuple[int, ...]) -> Layout:
+        """The layout of a call with so many tokens per sequence on each axis."""
+        if batch * max(tokens) > KEPT_TOKENS:
             return self._make(inputs, batch, tokens)
         key = (batch, tokens, tuple([inputs[name].tobytes() for name in self._deciding]))
         layout = self._kept.get(key)
@@ -71,15 +73,22 @@ class Layouts:
             layout = self._kept[key] = self._make(inputs, batch, tokens)
         return layout
 
-    def _make(self, inputs: Mapping[str, Array], batch: int, tokens: int) -> Layout:
-        ragged = compact([inputs[name] for name in self._validity], batch, tokens)
+    def _make(self, inputs: Mapping[str, Array], batch: int, tokens: tuple[int, ...]) -> Layout:
+        masks_given = [inputs[name] for name in self._validity]
+        alone = len(tokens) == 1
+        axes = tuple(compact(masks_given, batch, n) if alone else whole(batch, n) for n in tokens)
+        ragged = max(axes, key=lambda r: r.tokens)
         few = self._decodes and ragged.tokens <= FEW_TOKENS * self._threads
         chunks = cut(ragged, 1 if few else self._threads, CHUNK_TOKENS)
         together = self._threads > 1 and uneven(ragged, chunks, self._threads)
-        masks = {name: mask_rows(inputs[name], ragged) for name in self._masks}
-        rows = (ragged.source, ragged.position, ragged.sequence, ragged.offsets, ragged.batch_row)
+        masks = {name: mask_rows(inputs[name], axes[0]) for name in self._masks}
+        counts = (chunk_rows(ragged, chunks)[1], *(chunk_rows(r, chunks)[0] for r in axes))
         return Layout(
-            ragged, chunks, together, *chunk_rows(ragged, chunks), masks,
+            axes, chunks, together, counts, masks,
             {name: address(mask) for name, mask in masks.items()}, address(chunks),
-            tuple(map(address, rows)),
+            tuple(tuple(map(address, _arrays(r))) for r in axes),
         )  # fmt: skip
+
+
+def _arrays(r: Ragged) -> tuple[Array, ...]:
+    return r.source, r.position, r.sequence, r.offsets, r.batch_row

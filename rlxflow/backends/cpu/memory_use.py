@@ -9,13 +9,16 @@ from rlxflow.backends.cpu.form import find_form
 from rlxflow.backends.cpu.plan import Constant, Plan
 from rlxflow.backends.cpu.scratch import Scratch
 from rlxflow.backends.cpu.target import Target
+from rlxflow.ir.dims import bind_shape, names
 from rlxflow.ir.graph import Graph
 
 
 def memory_use(graph: Graph, plan: Plan, target: Target, threads: int, tokens: int) -> MemoryUse:
-    """Of a plan for one sequence of so many tokens."""
+    """Of a plan for one sequence of so many tokens of each axis."""
     weights = sum(_nbytes(item, target) for item in plan.table if isinstance(item, Constant))
-    floats = plan.arena.floats(tokens, 1) + threads * Scratch(plan, target).floats(tokens)
+    every = {name: tokens for axis in plan.axes for name in names(axis)}
+    sizes = bind_shape(plan.axes, every)
+    floats = plan.arena.floats((1, *sizes)) + threads * Scratch(plan, target).floats(max(sizes))
     return MemoryUse(weights, largest_stored(graph), 4 * floats)
 
 

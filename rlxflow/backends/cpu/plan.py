@@ -16,6 +16,7 @@ from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
 from rlxflow.backends.cpu.kernels.quantise import Quantise
 from rlxflow.backends.cpu.kernels.rows import Rows
+from rlxflow.ir.dims import Dim
 from rlxflow.ir.values import Value
 
 
@@ -64,7 +65,14 @@ class InSlot:
     offset: int = 0
 
 
-Address = InTable | InSlot
+@dataclass(frozen=True)
+class InFrame:
+    """An address: the frame of the tokens of an axis."""
+
+    axis: int
+
+
+Address = InTable | InSlot | InFrame
 Kernel = Gemm | Attention | CachedAttention | MergeRanges | DeltaRule | Rows | Quantise
 
 
@@ -72,13 +80,15 @@ Kernel = Gemm | Attention | CachedAttention | MergeRanges | DeltaRule | Rows | Q
 class PlanStep:
     """A kernel on its operands.
 
-    `outputs` has bit i where output i needs the step, and the bit behind those where a cache does.
+    `outputs` has bit i where output i needs the step, and the bit behind those where a cache does. It runs
+    over the tokens of `axis`, an index, or over sequences.
     """
 
     kernel: Kernel
     addresses: tuple[Address, ...]
     outputs: int
     label: str
+    axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,9 +112,10 @@ class Plan:
     outputs: tuple[str, ...]
     checks: tuple[GatherCheck, ...]
     lengths: tuple[str | None, str] | None  # the inputs that say past_len and new_len of every sequence
+    axes: tuple[Dim, ...]  # of tokens, S first
 
     @property
     def text(self) -> str:
         """Everything that the generated code depends on."""
-        steps = [(s.kernel, s.addresses, s.outputs) for s in self.steps]
-        return repr((steps, self.arena.slots))
+        steps = [(s.kernel, s.addresses, s.outputs, s.axis) for s in self.steps]
+        return repr((steps, self.arena.slots, len(self.axes)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rlxflow.backends.cpu.arena import Need, assign
 from rlxflow.backends.cpu.constants import constant_values
 from rlxflow.backends.cpu.describe import Describer, Source
-from rlxflow.backends.cpu.domain import Domain, View, rows_of
+from rlxflow.backends.cpu.domain import Domain, View, rows_of, token_axes
 from rlxflow.backends.cpu.expression import strip
 from rlxflow.backends.cpu.form import find_form, form_for, table_form
 from rlxflow.backends.cpu.kernels.attention import Attention
@@ -25,6 +25,7 @@ from rlxflow.backends.cpu.plan import (
     Constant,
     GatherCheck,
     Given,
+    InFrame,
     InSlot,
     InTable,
     Kernel,
@@ -36,9 +37,10 @@ from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.regions import Region, Regions
 from rlxflow.backends.cpu.relative_bias import buckets_of
 from rlxflow.backends.cpu.target import Target
-from rlxflow.backends.rows import batch_independent
+from rlxflow.backends.rows import batch_independent, validity_inputs
 from rlxflow.dtypes import f16, f32
 from rlxflow.errors import BackendError
+from rlxflow.ir.dims import Dim
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 
@@ -53,8 +55,8 @@ class Unit:
     members: list[Region]
 
     @property
-    def domain(self) -> Domain:
-        return rows_of(self.members[0].root).domain
+    def axis(self) -> Dim | None:
+        return rows_of(self.members[0].root).axis
 
     @property
     def width(self) -> int:
@@ -75,8 +77,8 @@ class Coded:
     depth: int
 
     @property
-    def domain(self) -> Domain:
-        return rows_of(self.x.base).domain
+    def axis(self) -> Dim | None:
+        return rows_of(self.x.base).axis
 
     @property
     def width(self) -> int:
@@ -89,26 +91,35 @@ class Records:
 
     root: Value
     width: int
-    domain: Domain = "sequence"
+    axis: Dim | None = None
 
 
-Buffer = Unit | Coded | Records
+@dataclass(frozen=True)
+class KeyRows:
+    """Which keys each sequence has: an axis of tokens."""
+
+    axis: Dim
+
+
+Buffer = Unit | Coded | Records  # each has rows per token of its axis, or per sequence
 
 
 @dataclass(eq=False)
 class Draft:
     """A step whose addresses are not known yet: what it writes (a buffer at a column, or an output).
 
-    `keeps`: it also changes a state among its operands.
+    `keeps`: it also changes a state among its operands. It runs over the tokens of `axis`, or (None) those
+    of what it writes.
     """
 
     kernel: Kernel
-    operands: Sequence[Source | Coded | Records]
+    operands: Sequence[Source | Coded | Records | KeyRows]
     result: tuple[Buffer, int] | Given
     result_at: int  # its index among the addresses
     label: str
     outputs: int = 0
     keeps: bool = False
+    axis: Dim | None = None
 
 
 def make_plan(graph: Graph, target: Target, precision: PrecisionProfile, apart: Collection[str] = ()) -> Plan:
@@ -134,6 +145,11 @@ class _Planner:
         self.describe = Describer(self.regions, self._stride_of, self._table)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
         self.lengths = lengths_inputs(graph)
+        self.axes = token_axes(graph)
+        if len(self.axes) > 1 and validity_inputs(graph):
+            message = "the CPU backend runs tokens of several axes only where all are valid"
+            hint = "use the reference backend"
+            raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
         self.units = self._units()
         self._unit_of = {r.root: u for u in self.units for r in u.members}
 
@@ -141,10 +157,12 @@ class _Planner:
         drafts = self._drafts()
         self._mark_outputs(drafts)
         needs = self._needs(drafts)
-        arena = assign(needs)
+        arena = assign(needs, 1 + len(self.axes))
         table: dict[Constant | Given | Made, int] = {}
 
-        def address(source: Source | Coded | Records | tuple[Buffer, int]) -> Address:
+        def address(source: Source | Coded | Records | KeyRows | tuple[Buffer, int]) -> Address:
+            if isinstance(source, KeyRows):
+                return InFrame(self.axes.index(source.axis))
             if isinstance(source, (Coded, Records)):
                 return InSlot(arena.slot_of[source])
             if isinstance(source, tuple):
@@ -160,9 +178,18 @@ class _Planner:
         for draft in drafts:
             addresses = [address(s) for s in draft.operands]
             addresses.insert(draft.result_at, address(draft.result))
-            steps.append(PlanStep(draft.kernel, tuple(addresses), draft.outputs, draft.label))
+            axis = draft.axis
+            if axis is None and isinstance(draft.result, tuple):
+                axis = draft.result[0].axis
+            number = max(self._axis(axis), 0)
+            steps.append(PlanStep(draft.kernel, tuple(addresses), draft.outputs, draft.label, number))
         outputs = tuple(self.graph.outputs)
-        return Plan(tuple(steps), arena, tuple(table), outputs, self._checks(drafts), self.lengths)
+        checks = self._checks(drafts)
+        return Plan(tuple(steps), arena, tuple(table), outputs, checks, self.lengths, self.axes)
+
+    def _axis(self, axis: Dim | None) -> int:
+        """Its index; -1 for sequences."""
+        return -1 if axis is None else self.axes.index(axis)
 
     # -- units ---------------------------------------------------------------------------------------
 
@@ -230,6 +257,8 @@ class _Planner:
                 drafts.append(self._append(unit.members[0]))
             elif kind == "concat":
                 drafts += self._concat(unit)
+            elif kind == "join":
+                drafts += self._join(unit)
             else:
                 drafts.append(self._rows(unit, unit.members[0].inside, unit.members[0].root))
             for name, value in list(pending.items()):
@@ -268,7 +297,8 @@ class _Planner:
         stride = self.target.row_stride(coded.width)
         if coded not in self._coded:
             self._coded.add(coded)
-            kernel = Quantise(layout, coded.depth, x_stride, stride, coded.domain)
+            domain: Domain = "sequence" if coded.axis is None else "token"
+            kernel = Quantise(layout, coded.depth, x_stride, stride, domain)
             drafts.append(Draft(kernel, [coded.x], (coded, 0), 1, f"quantise for {self._label(region.main)}"))
         return coded, stride
 
@@ -283,12 +313,14 @@ class _Planner:
         reach = 0 if buckets is None else buckets.attrs["max_distance"]
         kernel = Attention(heads, kv_heads, head_dim, **attrs, masked=mask is not None, q_stride=strides[0],
                            k_stride=strides[1], v_stride=strides[2], out_stride=strides[3],
-                           bias_reach=reach, sinks=sinks is not None)  # fmt: skip
+                           bias_reach=reach, sinks=sinks is not None,
+                           apart=q.dim(1) != k.dim(1))  # fmt: skip
         views: list[Source] = [self.regions.view(x) for x in (q, k, v)]
         valid = views[0] if mask is None else Given("mask", mask.node.attrs["key"])
         distances = views[0] if bias is None else Constant("distances", (bias,))
         own = views[0] if sinks is None else Constant("row", (sinks,))
-        return Draft(kernel, [*views, valid, distances, own], (unit, 0), 6, self._label(node))
+        operands = [*views, valid, distances, own, KeyRows(k.dim(1))]
+        return Draft(kernel, operands, (unit, 0), 7, self._label(node))
 
     def _cached_attention(self, unit: Unit) -> list[Draft]:
         """Of single tokens, ranges of keys are attended to apart, and joined by a step of their own."""
@@ -350,10 +382,23 @@ class _Planner:
             column += rows_of(part).width
         return drafts
 
+    def _join(self, unit: Unit) -> list[Draft]:
+        drafts, joint = [], self.axes.index(unit.members[0].root.dim(1))
+        axes = [self.axes.index(part.dim(1)) for part in unit.members[0].main.inputs]
+        for i, part in enumerate(unit.members[0].main.inputs):
+            before = tuple(axis - axes[i] for axis in axes[:i])
+            expression, sources = self.describe.expression([], part)
+            stride = self.target.row_stride(unit.width)
+            kernel = Rows(expression, Out("joined", stride, False, joint - axes[i], before))
+            label = self._label(unit.members[0].main)
+            drafts.append(Draft(kernel, [*sources], (unit, 0), 0, label, axis=part.dim(1)))
+        return drafts
+
     def _output(self, name: str, value: Value) -> Draft:
         expression, sources = self.describe.expression([], value)
         kernel = Rows(expression, Out("output", expression.width))
-        return Draft(kernel, [*sources], Given("output", name), 0, f"output {name}")
+        given, axis = Given("output", name), rows_of(value).axis
+        return Draft(kernel, [*sources], given, 0, f"output {name}", axis=axis)
 
     # -- liveness ------------------------------------------------------------------------------------
 
@@ -387,7 +432,9 @@ class _Planner:
             for buffer in touched:
                 first.setdefault(buffer, i)
                 last[buffer] = i
-        return [Need(b, b.domain, self.target.row_stride(b.width), first[b], last[b]) for b in first]
+        return [
+            Need(b, 1 + self._axis(b.axis), self.target.row_stride(b.width), first[b], last[b]) for b in first
+        ]
 
     def _checks(self, drafts: list[Draft]) -> tuple[GatherCheck, ...]:
         """What the references of the ops check at run time."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
+from rlxflow.ir.dims import Dim, bind_shape
 
 UNEVEN = 1.15  # time lost to waiting that is worth working together, step by step
 MOST_ROWS = 2**31 - 1  # row numbers are 32 bits wide
@@ -63,6 +64,13 @@ def compact(masks: list[Array], batch: int, tokens: int) -> Ragged:
     return Ragged(
         source, position, sequence, offsets, rows.astype(np.int32), int(lengths.max(initial=0)), padded
     )
+
+
+def whole(batch: int, tokens: int) -> Ragged:
+    """Every token of every sequence."""
+    rows, offsets = np.arange(batch, dtype=np.int32), np.arange(batch + 1, dtype=np.int32) * np.int32(tokens)
+    source, sequence = np.arange(batch * tokens, dtype=np.int32), np.repeat(rows, tokens)
+    return Ragged(source, source - offsets[sequence], sequence, offsets, rows, tokens, False)
 
 
 def _counted(counts: Array, tokens: int) -> Array:
@@ -136,10 +144,11 @@ def chunk_rows(ragged: Ragged, chunks: Array) -> tuple[int, int]:
     return int(np.diff(ragged.offsets[chunks]).max()), int(np.diff(chunks).max())
 
 
-def sizes_of(sizes: Mapping[str, int]) -> tuple[int, int]:
-    """Batch and tokens; a graph without token axis has one token per sequence."""
-    batch, tokens = sizes["B"], sizes.get("S", 1)
-    if batch * tokens > MOST_ROWS:
-        message = f"a batch of {batch} sequences of {tokens} tokens is too large"
+def sizes_of(sizes: Mapping[str, int], axes: tuple[Dim, ...]) -> tuple[int, tuple[int, ...]]:
+    """Batch and tokens of each axis; a graph without token axis has one token per sequence."""
+    batch, first = sizes["B"], sizes.get("S", 1)
+    tokens = (first,) if len(axes) == 1 else (first, *bind_shape(axes[1:], sizes))
+    if batch * max(tokens) > MOST_ROWS:
+        message = f"a batch of {batch} sequences of {max(tokens)} tokens is too large"
         raise InputError(message, code="RLX-R015", hint="use a smaller batch or shorter sequences")
     return batch, tokens

@@ -15,14 +15,14 @@ from rlxflow.backends.cpu.expression import PICKED, WHOLE_ROW, strip
 from rlxflow.backends.cpu.host_values import host_values
 from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
 from rlxflow.backends.cpu.relative_bias import bias_nodes, buckets_of, table_of
-from rlxflow.backends.rows import BATCH
+from rlxflow.backends.rows import BATCH, TOKENS
 from rlxflow.dtypes import f32
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 
 # elementwise ops behind a product; chains of row ops; products of one x side by side
 FUSIONS = ("tails", "rows", "joins")
-Kind = Literal["gemm", "attention", "cached_attention", "delta_rule", "rows", "concat", "append"]
+Kind = Literal["gemm", "attention", "cached_attention", "delta_rule", "rows", "concat", "join", "append"]
 ROW_OPS = {*ELEMENTWISE, *WHOLE_ROW, *PICKED, "mean_pool"}
 BLOCKS: dict[str, Kind] = {
     "attention": "attention",
@@ -79,6 +79,8 @@ class Regions:
         for node in self._nodes:
             if node.op.name == "linear":
                 self._add_product(node)
+            elif _joins_tokens(node):
+                self._add("join", node)
             elif node.op.name in BLOCKS:
                 self._add(BLOCKS[node.op.name], node)
         for node in reversed(self._nodes):
@@ -167,7 +169,7 @@ class Regions:
             "gated_delta_rule",
             "concat",
         )
-        if own.domain != root.domain or user.op.name in reads_rows:
+        if own.owner != root.owner or user.op.name in reads_rows:
             return False
         if region.kind == "gemm":
             return node.op.name in ELEMENTWISE
@@ -232,12 +234,20 @@ class Regions:
             raise refuse(self.graph, node, "its tables are not made by rope_tables from positions")
         elif name == "select_token" and node.inputs[1] not in self.host:
             raise refuse(self.graph, node, "its index is not computed from inputs")
+        elif _joins_tokens(node):
+            self._check_join(node)
         elif name in ("softmax", "concat") and node.attrs["axis"] not in (-1, node.outputs[0].rank - 1):
             raise refuse(self.graph, node, "only the last axis is supported")
-        if name == "concat" and len(strip(rows_of(node.outputs[0]).inner)) > 1:
+        if name == "select_token" and rows_of(node.inputs[0]).axis != TOKENS:
+            raise refuse(self.graph, node, f"its tokens are not those of {TOKENS}")
+        if name == "concat" and not _joins_tokens(node) and len(strip(rows_of(node.outputs[0]).inner)) > 1:
             raise refuse(self.graph, node, "only rows of one axis are supported")
         if name in WHOLE_ROW and not rows_of(node.outputs[0]).inner:
             raise refuse(self.graph, node, "it reduces over a batch axis")
+
+    def _check_join(self, node: Node) -> None:
+        if any(rows_of(v).domain != "token" for v in node.inputs):
+            raise refuse(self.graph, node, "it joins tokens with what is none")
 
     def _check_product(self, node: Node) -> None:
         x, weight = node.inputs
@@ -257,10 +267,18 @@ class Regions:
     def _check_mask(self, node: Node) -> None:
         operands = dict(zip(node.op.operand_names, node.operands, strict=True))
         mask, sinks = operands.get("mask"), operands.get("sinks")
-        if mask is not None and mask.node.op.name != "input":
-            raise refuse(self.graph, node, "its mask is not an input")
+        if mask is not None and (mask.node.op.name != "input" or mask.shape != (BATCH, TOKENS)):
+            raise refuse(self.graph, node, f"its mask is not an input [{BATCH}, {TOKENS}]")
         bias = operands.get("bias")
+        limited = mask is not None or bias is not None or node.attrs.get("causal") or node.attrs.get("window")
+        if node.op.name == "attention" and node.inputs[0].dim(1) != node.inputs[1].dim(1) and limited:
+            raise refuse(self.graph, node, "keys of other tokens are seen by all queries or none")
         if bias is not None and (buckets_of(bias) is None or table_of(bias) not in self.constants):
             raise refuse(self.graph, node, "only a bias by head and distance is supported")
         if sinks is not None and sinks not in self.constants:
             raise refuse(self.graph, node, "its sinks are not constant")
+
+
+def _joins_tokens(node: Node) -> bool:
+    """Whether a node puts the tokens of several axes one behind the other."""
+    return node.op.name == "concat" and node.attrs["axis"] == 1 and node.outputs[0].shape[:1] == (BATCH,)

@@ -9,6 +9,7 @@ from compare import lengths_mask
 from rlxflow.backends.cpu.ragged import compact, cut, mask_rows, sizes_of, uneven
 from rlxflow.backends.rows import token_spans
 from rlxflow.errors import InputError
+from rlxflow.ir.dims import dim
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -47,9 +48,9 @@ def test_chunks_hold_whole_sequences_and_all_of_them(threads: int) -> None:
 
 
 def test_row_numbers_fit_their_type() -> None:
-    assert sizes_of({"B": 2, "S": 2**30 - 1}) == (2, 2**30 - 1)
+    assert sizes_of({"B": 2, "S": 2**30 - 1}, (dim("S"),)) == (2, (2**30 - 1,))
     with pytest.raises(InputError) as caught:
-        sizes_of({"B": 2**16, "S": 2**15})
+        sizes_of({"B": 2**16, "S": 2**15}, (dim("S"),))
     assert caught.value.code == "RLX-R015"
 
 

@@ -24,7 +24,7 @@ class Attention:
     """See the op `attention` for the meaning; strides are floats between tokens.
 
     `bias_reach` > 0: scores get a bias by head and distance, see `relative_bias.py`. Of `sinks` there is one
-    per head.
+    per head. With `apart`, keys and values are of other tokens than the queries.
     """
 
     heads: int
@@ -41,6 +41,7 @@ class Attention:
     out_stride: int
     bias_reach: int = 0
     sinks: bool = False
+    apart: bool = False
 
 
 def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: int) -> int:
@@ -50,40 +51,50 @@ def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: i
 
 
 def attention_kernel(module: Module, a: Attention) -> Value:
-    """The function (frame, q, k, v, mask, bias, sinks, out): this thread's share of (sequence, key head)."""
+    """The function (frame, q, k, v, mask, bias, sinks, frame of keys, out): this thread's share of (sequence,
+    key head)."""
     lanes = module.target.lanes
 
     def body(
         code: Code, frame: Value, q: Value, k: Value, v: Value, mask: Value, bias: Value, sinks: Value,
-        out: Value,
+        key_frame: Value, out: Value,
     ) -> None:  # fmt: skip
-        first = read(code, frame, Frame.FIRST_TOKEN)
-        offsets = read(code, frame, Frame.OFFSETS)
         scratch = read(code, frame, Frame.SCRATCH)
+
+        def tokens_of(frame: Value, sequence: Value) -> tuple[Value, Value]:
+            """The first token of a sequence, counted over the call, and how many it has."""
+            offsets = read(code, frame, Frame.OFFSETS)
+            start = code.wide(code.get(offsets, sequence, I32))
+            stop = code.wide(code.get(offsets, code.add(sequence, i64(1)), I32))
+            return start, code.sub(stop, start)
 
         def item(number: Value, _: tuple[Value, ...]) -> None:
             sequence, group = code.sdiv(number, i64(a.kv_heads)), code.srem(number, i64(a.kv_heads))
-            start = code.wide(code.get(offsets, sequence, I32))
-            stop = code.wide(code.get(offsets, code.add(sequence, i64(1)), I32))
-            length = code.sub(stop, start)
+            start, count = tokens_of(frame, sequence)
+            row = code.sub(start, read(code, frame, Frame.FIRST_TOKEN))
+            key_row, length = row, count
+            if a.apart:
+                key_row, length = tokens_of(key_frame, sequence)
+                key_row = code.sub(key_row, read(code, key_frame, Frame.FIRST_TOKEN))
             padded = code.and_(code.add(length, i64(lanes - 1)), i64(-lanes))
-            row = code.sub(start, first)
 
-            def head_of(x: Value, stride: int, head: Value) -> Value:
+            def head_of(x: Value, stride: int, head: Value, row: Value) -> Value:
                 offset = code.add(code.mul(row, i64(stride)), code.mul(head, i64(a.head_dim)))
                 return code.at(x, offset)
 
-            keys, values = head_of(k, a.k_stride, group), head_of(v, a.v_stride, group)
+            keys, values = head_of(k, a.k_stride, group, key_row), head_of(v, a.v_stride, group, key_row)
             scores = code.at(scratch, code.mul(padded, i64(a.head_dim)))
             transpose_block(code, keys, i64(a.k_stride), length, a.head_dim, scratch, padded)
 
             def head(h: Value, _: tuple[Value, ...]) -> None:
                 number = code.add(code.mul(group, i64(a.heads // a.kv_heads)), h)
-                queries, result = head_of(q, a.q_stride, number), head_of(out, a.out_stride, number)
+                queries, result = (
+                    head_of(x, s, number, row) for x, s in ((q, a.q_stride), (out, a.out_stride))
+                )
                 own_bias = code.at(bias, code.mul(number, i64(row_width(a.bias_reach, lanes))))
 
                 def tile(i: Value, _: tuple[Value, ...]) -> None:
-                    rows = code.minimum(code.sub(length, i), module.target.query_rows)
+                    rows = code.minimum(code.sub(count, i), module.target.query_rows)
                     arguments = [
                         code.at(queries, code.mul(i, i64(a.q_stride))), scratch, values,
                         code.at(mask, start), own_bias if a.bias_reach else bias,
@@ -93,14 +104,14 @@ def attention_kernel(module: Module, a: Attention) -> Value:
                     heights = range(1, module.target.query_rows + 1)
                     code.choose(rows, heights, lambda n: code.call(_tile(module, a, n), arguments))
 
-                code.loop(0, length, module.target.query_rows, tile)
+                code.loop(0, count, module.target.query_rows, tile)
 
             code.loop(0, a.heads // a.kv_heads, 1, head)
 
-        count = code.mul(read(code, frame, Frame.SEQUENCES), i64(a.kv_heads))
-        code.loop(*share(code, frame, count), 1, item)
+        items = code.mul(read(code, frame, Frame.SEQUENCES), i64(a.kv_heads))
+        code.loop(*share(code, frame, items), 1, item)
 
-    return module.function(("attention", a), [PTR] * 8, body)
+    return module.function(("attention", a), [PTR] * 9, body)
 
 
 def _tile(module: Module, a: Attention, rows: int) -> Value:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from rlxflow.backends.cpu.code import F32, HALF, I32, PTR, Code, Index, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
-from rlxflow.backends.cpu.frame import Frame, read, share
+from rlxflow.backends.cpu.frame import Frame, frame_of, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues, caller_row, sequence_of
 from rlxflow.backends.cpu.kernels.windows import windows
 
@@ -16,12 +16,16 @@ from rlxflow.backends.cpu.kernels.windows import windows
 class Out:
     """Where rows are written: our buffers, an array of the caller (rows not padded), or a cache.
 
-    A row [Hkv, D] goes to position past_len + s of a cache [B, Hkv, C, D]; `half` caches hold f16.
+    A row [Hkv, D] goes to position past_len + s of a cache [B, Hkv, C, D]; `half` caches hold f16. A joined
+    row goes behind the tokens of other axes, into a buffer of ours: `joint` is the axis of that and `before`
+    are those in front, both counted from the own axis.
     """
 
-    kind: Literal["buffer", "output", "cache"]
+    kind: Literal["buffer", "output", "cache", "joined"]
     stride: int
     half: bool = False
+    joint: int = 0
+    before: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,10 @@ def _row_target(code: Code, frame: Value, rows: Rows, result: Value, index: Valu
     out, (segments, width) = rows.out, rows.expression.segments
     if out.kind != "cache":
         domain = rows.expression.domain
-        place = index if out.kind == "buffer" else caller_row(code, frame, domain, index)
+        if out.kind == "joined":
+            place = _joined_row(code, frame, out, index)
+        else:
+            place = index if out.kind == "buffer" else caller_row(code, frame, domain, index)
         return code.at(result, code.mul(place, i64(out.stride))), i64(width)
     capacity = read(code, frame, Frame.CACHE_CAPACITY)
     position = code.wide(code.get(read(code, frame, Frame.POSITION), index, I32))
@@ -74,3 +81,18 @@ def _row_target(code: Code, frame: Value, rows: Rows, result: Value, index: Valu
     head = code.mul(code.mul(batch, i64(segments)), capacity)
     place = code.mul(code.add(head, position), i64(width))
     return code.at(result, place, HALF if out.half else F32), code.mul(capacity, i64(width))
+
+
+def _joined_row(code: Code, frame: Value, out: Out, index: Value) -> Value:
+    """The row of a token among those of the joint axis: its sequence's first one, past those in front."""
+    sequence = sequence_of(code, frame, index)
+
+    def start(axis: int, number: Value) -> Value:
+        own = frame_of(code, frame, axis)
+        offset = code.wide(code.get(read(code, own, Frame.OFFSETS), number, I32))
+        return code.sub(offset, read(code, own, Frame.FIRST_TOKEN))
+
+    row = code.add(start(out.joint, sequence), code.sub(index, start(0, sequence)))
+    for axis in out.before:
+        row = code.add(row, code.sub(start(axis, code.add(sequence, i64(1))), start(axis, sequence)))
+    return row
