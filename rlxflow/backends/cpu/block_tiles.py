@@ -118,7 +118,7 @@ def _both(code: Code, blocks: Blocks, packed: Value, number: Value) -> list[tupl
 
 
 def _int8_tile(tile: Tile, blocks: Blocks) -> None:
-    """Σ over runs of s·(scale·Σ q·(code - zero) - low·Σ q); the inner sums in i32."""
+    """Σ over runs of s·(scale·Σ factor·Σ q·(code - zero) - low·Σ q); the inner sums in i32."""
     code, rows, height = tile.code, tile.rows(), tile.height
 
     def step(number: Value, sums: tuple[Value, ...]) -> list[Value]:
@@ -128,34 +128,54 @@ def _int8_tile(tile: Tile, blocks: Blocks) -> None:
         for pair in _both(code, blocks, tile.packed, number):
             block, within = divmod(pair[0].start, 32)
             xs = [_X(code, code.at(r, block * X_WORDS), within, pair[0].size) for r in records]
-            dots = [[code.splat(code.mul(x.sum, I32(-pair[0].zero)))] * 2 for x in xs]
-            for g in range(pair[0].size // 4):
-                words = [run.codes(g) for run in pair]
-                for r in range(height):
-                    four = xs[r].four(g)
-                    dots[r] = [dot4(code, dots[r][c], words[c], four) for c in (0, 1)]
+            dots = _dots(code, pair, xs)
             for r in range(height):
                 for c, run in enumerate(pair):
                     scaled = code.fmul(code.sitofp(dots[r][c], code.vector), run.scale)
                     total = code.fma_(scaled, code.splat(xs[r].scale), new[2 * r + c])
                     if run.low is not None:
-                        total = code.fma_(run.low, code.splat(xs[r].minus_scaled_sum), total)
+                        total = code.fma_(run.low, xs[r].minus_scaled_sum, total)
                     new[2 * r + c] = total
         return new
 
     _run(tile, blocks, step)
 
 
+def _dots(code: Code, pair: tuple[Run, Run], xs: list[_X]) -> list[list[Value]]:
+    """Σ factor·Σ q·(code - zero) of a run in both vectors, for every row of x: i32."""
+    factors = list(zip(*(run.factors for run in pair), strict=True))
+    size = pair[0].size // max(1, len(factors))
+    found: list[list[Value]] = []
+    for first in range(0, pair[0].size, size):
+        dots = [[code.mul(x.minus_sum(first, size), code.fill_int(pair[0].zero))] * 2 for x in xs]
+        for g in range(first // 4, (first + size) // 4):
+            code.in_order()  # or else the compiler mixes loads, and the processor fetches less ahead
+            words = [run.codes(g) for run in pair]
+            for r, x in enumerate(xs):
+                four = x.four(g)
+                dots[r] = [dot4(code, dots[r][c], words[c], four) for c in (0, 1)]
+        if factors:
+            both = factors[first // size]
+            dots = [[code.mul(*p) for p in zip(row, both, strict=True)] for row in dots]
+        if found:
+            dots = [[code.add(*p) for p in zip(*rows, strict=True)] for rows in zip(found, dots, strict=True)]
+        found = dots
+    return found
+
+
 class _X:
     """A run of a row of x: see `Quantised`."""
 
     def __init__(self, code: Code, block: Value, within: int, size: int) -> None:
-        self._code, self._block = code, block
+        self._code, self._block, self._within, self._size = code, block, within, size
         self._first = BLOCK_X.values_at(32) + within // 4
         self.scale = code.get(block)
-        groups = range(within // 16, (within + size) // 16)
-        sums = [code.get(block, 1 + g, I32) for g in groups]
-        self.sum = sums[0] if len(sums) == 1 else code.add(*sums)
+
+    def minus_sum(self, first: int, size: int) -> Value:
+        """-Σ q of some elements of the run, in every lane."""
+        code, start = self._code, self._within + first
+        sums = [code.get(self._block, 1 + g, I32) for g in range(start // 16, (start + size) // 16)]
+        return code.splat(sums[0] if len(sums) == 1 else code.add(*sums))
 
     def four(self, group: int) -> Value:
         """Four of its q in every lane."""
@@ -163,8 +183,12 @@ class _X:
 
     @property
     def minus_scaled_sum(self) -> Value:
+        """-s·Σ q of the run, in every lane."""
         code = self._code
-        return code.fneg(code.fmul(self.scale, code.sitofp(self.sum, self.scale.type)))
+        if self._size == 32:
+            return code.splat(code.get(self._block, 3))
+        total = code.sitofp(self.minus_sum(0, self._size), code.vector)
+        return code.fmul(code.splat(self.scale), total)
 
 
 def _f32_tile(tile: Tile, blocks: Blocks) -> None:
@@ -211,15 +235,18 @@ def _unpack(module: Module, blocks: Blocks) -> Value:
                     word = run.codes(g)
                     for i in range(4):
                         place = code.at(room, (pair[0].start + 4 * g + i) * panel + c * lanes)
-                        code.store(_value(code, run, word, i), place, align=4 * lanes)
+                        code.store(_value(code, run, word, 4 * g + i), place, align=4 * lanes)
 
     return module.function(("unpack", blocks.dtype.name), [PTR, I64, PTR], body)
 
 
 def _value(code: Code, run: Run, word: Value, index: int) -> Value:
-    """The f32 weights whose codes are byte `index` of the word."""
-    number = code.and_(code.lshr(word, code.fill_int(8 * index)), code.fill_int(255))
-    value = code.fmul(code.sitofp(code.sub(number, code.fill_int(run.zero)), code.vector), run.scale)
+    """The f32 weights of element `index` of a run, whose codes are in the word."""
+    number = code.and_(code.lshr(word, code.fill_int(8 * (index % 4))), code.fill_int(255))
+    number = code.sub(number, code.fill_int(run.zero))
+    if run.factors:
+        number = code.mul(number, run.factors[index // 16])
+    value = code.fmul(code.sitofp(number, code.vector), run.scale)
     return value if run.low is None else code.fsub(value, run.low)
 
 

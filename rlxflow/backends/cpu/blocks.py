@@ -21,11 +21,12 @@ from rlxflow.dtypes import Array, DType
 
 @dataclass(frozen=True)
 class Run:
-    """16 or 32 neighbouring elements of one scale: value = scale · (code - zero) - low.
+    """16 or 32 neighbouring elements of one scale: value = scale · factor · (code - zero) - low.
 
     - `start`, `size`: its place among the elements of a unit;
     - `codes`: emits the codes of elements 4·g … 4·g + 3 of the run, one to a byte;
-    - `scale`, `low`: f32 vectors; no `low`: 0.
+    - `scale`, `low`: f32 vectors; no `low`: 0;
+    - `factors`: an i32 vector for every 16 elements, at most 8 bits large; none: 1.
     """
 
     start: int
@@ -34,6 +35,7 @@ class Run:
     scale: Value
     zero: int = 0
     low: Value | None = None
+    factors: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Unit:
         return code.sitofp(low, code.vector)
 
     def signed_byte(self, word: Value, index: int) -> Value:
+        """A byte of every word as i32."""
         code = self.code
         up = code.shl(word, code.fill_int(24 - 8 * index))
-        return code.sitofp(code.ashr(up, code.fill_int(24)), code.vector)
+        return code.ashr(up, code.fill_int(24))

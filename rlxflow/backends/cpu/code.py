@@ -181,6 +181,11 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
         fetch = self.owner.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
         self.call(fetch, [self.at(pointer, index), *(ir.Constant(I32, n) for n in (1, 3, 1))])
 
+    def in_order(self) -> None:
+        """The compiler moves no load from behind this place to before it, and none the other way."""
+        barrier = ir.InlineAsm(ir.FunctionType(VOID, []), "", "~{memory}", side_effect=True)
+        self.call(barrier, [])
+
     def _checked(self, address: Value, size: int) -> Value:
         if not self.owner.checked:
             return address

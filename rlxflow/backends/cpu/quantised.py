@@ -12,7 +12,8 @@ class Quantised:
     """A row is blocks, one after the other; each is words of 4 bytes. Symmetric:
 
     - its scale s, f32: max|x| / 127, so that x ≈ s·q;
-    - the sum Σ q, i32, of each of its groups (for weights that are stored with an offset);
+    - -Σ q, i32, of each of its groups (for weights that are stored with an offset);
+    - -s·Σ q, f32, of the whole block (for weights with a minimum);
     - its q, int8 in -127 … 127, four to a word.
 
     Affine, which is twice as fine where x leans to one side:
@@ -40,7 +41,7 @@ class Quantised:
 
     def values_at(self, size: int) -> int:
         """The word of a block where its q begin; its scale is word 0, its sums or low begin at 1."""
-        return 1 + self.groups(size)
+        return 2 if self.affine else 2 + self.groups(size)
 
     def block_words(self, size: int) -> int:
         return self.values_at(size) + -(-size // PIECE) * (PIECE // 4)

@@ -23,7 +23,13 @@ def six_bit_scales(unit: Unit) -> tuple[Value, Value]:
     return four(unit.word(0), 0), four(unit.word(1), 4)
 
 
-def six_bit_run(unit: Unit, number: int, codes: Callable[[int], Value], scales: tuple[Value, Value]) -> Run:
-    """Run `number` of a half block: d·scale·code - dmin·min."""
-    scale, low = (unit.code.fmul(unit.number(i), unit.byte(word, number)) for i, word in enumerate(scales))
+def six_bit_run(
+    unit: Unit, number: int, codes: Callable[[int], Value], scales: tuple[Value, Value], part: float = 1.0
+) -> Run:
+    """Run `number` of a half block: part·d·scale·code - dmin·min; `part` is a power of two."""
+    code = unit.code
+    d = code.fmul(unit.number(0), code.fill(part))
+    scale, low = (
+        code.fmul(n, unit.byte(w, number)) for n, w in zip((d, unit.number(1)), scales, strict=True)
+    )
     return Run(32 * number, 32, codes, scale, low=low)

@@ -22,7 +22,7 @@ targets = pytest.mark.parametrize("target", TARGETS)
 
 
 def expected(x: Array, group: int, affine: bool) -> tuple[Array, Array, Array]:
-    """One block of every row: its scales [rows], sums or lows [rows, n], q [rows, size]."""
+    """One block of every row: its scales [rows], minus the sums or lows [rows, n], q [rows, size]."""
     low = x.min(1, keepdims=True) if affine else np.float32(0)
     span = x.max(1, keepdims=True) - low if affine else np.abs(x).max(1, keepdims=True)
     steps = np.float32(255 if affine else 127)
@@ -30,7 +30,7 @@ def expected(x: Array, group: int, affine: bool) -> tuple[Array, Array, Array]:
         factor = np.where(span < 1e-30, np.float32(0), steps / span).astype(np.float32)
     q = np.rint((x - low) * factor)
     scale = np.where(span < 1e-30, 0, span / steps).astype(np.float32)
-    return scale[:, 0], low if affine else q.reshape(len(x), -1, group or x.shape[1]).sum(2), q
+    return scale[:, 0], low if affine else -q.reshape(len(x), -1, group or x.shape[1]).sum(2), q
 
 
 LAYOUTS = [(1, 0, 0), (5, 0, 0), (16, 0, 0), (47, 0, 0), (130, 0, 0), (130, 32, 0), (96, 32, 0), (64, 32, 16),
@@ -57,9 +57,13 @@ def test_quantised_rows(depth: int, block: int, group: int, affine: bool, target
         scale, second, q = expected(part, group, affine)
         found = out[:, at : at + layout.block_words(width)]
         start = layout.values_at(width)
-        assert start == 1 + second.shape[1]
+        assert start == 1 + second.shape[1] + (not affine)
         assert np.array_equal(found[:, 0].view(np.float32), scale)
-        assert np.array_equal(found[:, 1:start].view(np.float32 if affine else np.int32), second)
+        known = found[:, 1 : 1 + second.shape[1]]
+        assert np.array_equal(known.view(np.float32 if affine else np.int32), second)
+        if not affine:
+            scaled = scale * second.sum(1).astype(np.float32)
+            assert np.array_equal(found[:, start - 1].view(np.float32), scaled)
         values = np.ascontiguousarray(found[:, start:]).view(np.uint8 if affine else np.int8)
         assert np.array_equal(values[:, :width], q) and not values[:, width:].any()
         at += layout.block_words(width)

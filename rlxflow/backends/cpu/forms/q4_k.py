@@ -13,13 +13,14 @@ from rlxflow.dtypes import q4_k
 
 
 def _runs(unit: Unit) -> list[Run]:
+    """High nibbles stay where they are, 16 times as large, beside scales a 16th as large."""
     scales = six_bit_scales(unit)
 
     def run(q: int) -> Run:
         def codes(g: int) -> Value:
-            return unit.bits(unit.word(3 + q // 2 * 8 + g, per_half=16), q % 2 * 4, 15)
+            return unit.bits(unit.word(3 + q // 2 * 8 + g, per_half=16), 0, (15, 240)[q % 2])
 
-        return six_bit_run(unit, q, codes, scales)
+        return six_bit_run(unit, q, codes, scales, (1.0, 1 / 16)[q % 2])
 
     return [run(q) for q in range(4)]
 

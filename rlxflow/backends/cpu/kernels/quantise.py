@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import I8, PTR, Code, Index, Module, Value, f32, i64
+from rlxflow.backends.cpu.code import F32, I8, I32, PTR, Code, Index, Module, Value, f32, i64
 from rlxflow.backends.cpu.domain import Domain
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
@@ -63,10 +63,14 @@ def _symmetric(code: Code, layout: Quantised, size: int, x: Value, out: Value) -
     top = _extreme(code, size, x, lambda a, b: maximum(code, a, code.per_lane("fabs", b)))
     factor = _scale(code, top, 127.0, out)
     width = size // layout.groups(size)
+    minus = ir.Constant(I32, 0)
     for group in range(layout.groups(size)):
         values = code.at(out, layout.values_at(size) + group * width // 4)
         total = _write(code, width, code.at(x, group * width), code.zero, factor, values)
-        code.put(total, out, 1 + group)
+        code.put(code.neg(total), out, 1 + group)
+        minus = code.sub(minus, total)
+    scaled = code.fmul(code.get(out), code.sitofp(minus, F32))
+    code.put(scaled, out, 1 + layout.groups(size))
 
 
 def _affine(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
