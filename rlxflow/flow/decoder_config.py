@@ -71,6 +71,10 @@ class DecoderConfig(RecipeConfig):
         """The rotary tables that the layers use, by name."""
         return {"rope": self.rope}
 
+    @property
+    def max_tokens(self) -> int:
+        return int(self.max_position_embeddings * min(rope.stretch for rope in self.rope_tables.values()))
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.num_attention_heads % self.num_kv_heads:

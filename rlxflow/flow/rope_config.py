@@ -35,6 +35,13 @@ class RopeConfig:
     theta: float
     scaling: Scaling
 
+    @property
+    def stretch(self) -> float:
+        """How many times max_position_embeddings it reaches: the factor of the kind `dynamic`, which counts
+        that length as the one before scaling."""
+        settings = dict(self.scaling)
+        return float(settings["factor"]) if settings.get("rope_type") == "dynamic" else 1.0
+
 
 def rope_config(
     *,

@@ -13,14 +13,14 @@ import numpy as np
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import InputError, nearest, printable
 from rlxflow.flow.flow import InputSpec
-from rlxflow.ir.dims import bind_shape, names
+from rlxflow.ir.dims import bind_shape, names, shape_text
 from rlxflow.ir.graph import Graph
 from rlxflow.weights.memory import available_memory
 
 REMEMBERED = 4096  # calls, and positions of an array
 
 
-def as_array(name: str, value: Any, spec: InputSpec) -> Array:
+def as_array(value: Any, spec: InputSpec) -> Array:
     """A native, C-contiguous array of the declared dtype; raises `InputError` where it cannot be one.
 
     Integers of any width are accepted for integer inputs if they fit; floats are not. An attention mask may
@@ -36,22 +36,28 @@ def as_array(name: str, value: Any, spec: InputSpec) -> Array:
         array = np.asarray(value)
     except ValueError as error:
         hint = "pad the rows to one length and pass an attention_mask"
-        raise InputError(f"input {name!r} is ragged", code="RLX-R010", hint=hint) from error
+        raise _refused(spec, "is ragged", "RLX-R010", hint) from error
     kind = "iu" + ("b" if is_mask else "") if spec.dtype.kind == "int" else "f"
     if array.dtype.kind not in kind and array.size:
         hint = f"it takes {spec.dtype}" + ("; cast ids to integers" if spec.dtype.kind == "int" else "")
-        raise InputError(f"input {name!r} has type {array.dtype}", code="RLX-R011", hint=hint)
+        raise _refused(spec, f"has type {array.dtype}", "RLX-R011", hint)
     if array.ndim != len(spec.shape):
-        shape = "[" + ", ".join(map(str, spec.shape)) + "]"
-        hint = f"it takes {shape}" + (f": wrap one sequence, [{name}]" if array.ndim == 1 else "")
-        raise InputError(f"input {name!r} has {array.ndim} axes", code="RLX-R012", hint=hint)
+        hint = f"it takes {shape_text(spec.shape)}"
+        hint += f": wrap one sequence, [{spec.name}]" if array.ndim == 1 else ""
+        raise _refused(spec, f"has {array.ndim} axes", "RLX-R012", hint)
     if spec.dtype.kind == "int" and array.size:
         low, high = (0, 1) if is_mask else (np.iinfo(wanted).min, np.iinfo(wanted).max)
         bad = int(array.min()) if array.min() < low else int(array.max())
         if not low <= bad <= high:
             hint = "1 = a token, 0 = padding" if is_mask else f"it takes {spec.dtype}"
-            raise InputError(f"input {name!r} holds {bad}", code="RLX-R017", hint=hint)
+            raise _refused(spec, f"holds {bad}", "RLX-R017", hint)
     return np.ascontiguousarray(array.astype(wanted, copy=False))
+
+
+def _refused(spec: InputSpec, what: str, code: str, hint: str) -> InputError:
+    """An error about one input; its place is the input as it was declared."""
+    where = f"{spec.name}: {spec.dtype}{shape_text(spec.shape)}"
+    return InputError(f"input {spec.name!r} {what}", code=code, where=where, hint=hint)
 
 
 @lru_cache(16)
@@ -69,7 +75,7 @@ def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[st
         if name not in known:
             hint = nearest(name, known) or f"inputs: {', '.join(known)}"
             raise InputError(f"no input {printable(name)!r}", code="RLX-R006", hint=hint)
-    given = {n: as_array(n, v, known[n]) for n, v in arrays.items() if v is not None}
+    given = {n: as_array(v, known[n]) for n, v in arrays.items() if v is not None}
     if specs and specs[0].name not in given:
         raise InputError(
             f"input {specs[0].name!r} is missing", code="RLX-R002", hint=f"pass {specs[0].name}=…"
@@ -82,8 +88,8 @@ def complete(specs: tuple[InputSpec, ...], arrays: Mapping[str, Any]) -> dict[st
     return given
 
 
-def check_length(inputs: Mapping[str, Array], max_positions: int | None) -> None:
-    """Raise `InputError` (R016) for a sequence longer than an encoder's table of positions."""
+def check_length(inputs: Mapping[str, Array], max_positions: int | None, hint: str) -> None:
+    """Raise `InputError` (R016) for a sequence longer than the model was made for; padding does not count."""
     ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
     if max_positions is None or ids is None or ids.ndim != 2 or ids.shape[1] <= max_positions:
         return
@@ -92,7 +98,7 @@ def check_length(inputs: Mapping[str, Array], max_positions: int | None) -> None
     longest = int(np.where(valid.any(1), spans, 0).max(initial=0))
     if longest > max_positions:
         message = f"a sequence has {longest} tokens, the model takes {max_positions}"
-        raise InputError(message, code="RLX-R016", hint="cut the text; .embed(texts) does so by itself")
+        raise InputError(message, code="RLX-R016", hint=hint)
 
 
 class RoomCheck:

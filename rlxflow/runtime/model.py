@@ -13,7 +13,7 @@ import numpy as np
 
 from rlxflow.backends.base import Executable
 from rlxflow.dtypes import Array
-from rlxflow.errors import TokenizerError
+from rlxflow.errors import InputError, TokenizerError
 from rlxflow.flow.built import BuiltModel
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import InputSpec, ModelFlow
@@ -86,7 +86,7 @@ class Model:
     def is_decoder(self) -> bool:
         return bool(self.graph.states)
 
-    @property
+    @cached_property
     def max_positions(self) -> int | None:
         """The longest sequence the model was made for, in tokens."""
         return self.config.max_tokens
@@ -106,26 +106,36 @@ class Model:
         """Run the model on named arrays; `outputs` names what to compute, see the class for the default."""
         if isinstance(outputs, str):
             outputs = (outputs,)
+        try:
+            if self.is_decoder:
+                return self._decode(arrays, ("logits",) if outputs is None else tuple(outputs))
+            return self._encode(arrays, tuple(self._default_outputs() if outputs is None else outputs))
+        except InputError as error:
+            error.where = error.where or self.name
+            raise
+
+    def _encode(self, arrays: dict[str, Any], outputs: tuple[str, ...]) -> dict[str, Array]:
         if isinstance(self.config, VisionConfig) and "pixel_values" in arrays:
             from rlxflow.runtime.images import patches_of
 
             arrays = patches_of(self.config, arrays)
-        if not self.is_decoder:
-            wanted = tuple(self._default_outputs() if outputs is None else outputs)
-            inputs = complete(self.flow.inputs, arrays)
-            check_length(inputs, self.max_positions)
-            self._check_room(inputs, wanted, 0)
-            return self.executable(inputs, outputs=wanted)
+        inputs = complete(self.flow.inputs, arrays)
+        check_length(inputs, self.max_positions, "cut the text; .embed(texts) does so by itself")
+        self._check_room(inputs, outputs, 0)
+        return self.executable(inputs, outputs=outputs)
+
+    def _decode(self, arrays: dict[str, Any], outputs: tuple[str, ...]) -> dict[str, Array]:
+        """Without caches from call to call: every row from its first position on."""
         specs = {s.name: s for s in self.flow.inputs if s.name not in ("past_len", "new_len")}
         ids_spec = specs.pop("input_ids")
         mask_spec = InputSpec("attention_mask", ids_spec.shape, ids_spec.dtype, 1)
         given = complete((ids_spec, mask_spec, *specs.values()), arrays)
+        check_length(given, self.max_positions, "give fewer tokens")
         rows = pack_rows(given.pop("input_ids"), given.pop("attention_mask"))
-        wanted = ("logits",) if outputs is None else tuple(outputs)
         lengths = {"past_len": np.zeros(len(rows.ids), np.int32), "new_len": rows.lengths}
         inputs = {**given, "input_ids": rows.ids, **lengths}
-        self._check_room(inputs, wanted, rows.ids.shape[1])
-        results = self.executable(inputs, self.executable.new_state(*rows.ids.shape), wanted)
+        self._check_room(inputs, outputs, rows.ids.shape[1])
+        results = self.executable(inputs, self.executable.new_state(*rows.ids.shape), outputs)
         tokens = self.flow.inputs[0].shape
         shapes = {name: v.shape for name, v in self.graph.outputs.items()}
         return {n: rows.unpack(a) if shapes[n][:2] == tokens else a for n, a in results.items()}

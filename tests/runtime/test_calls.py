@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import goldens
@@ -41,8 +42,8 @@ BOTH: dict[str, tuple[dict[str, Any], str, str]] = {
     "R1-no-input": ({}, "RLX-R002", "pass input_ids"),
     "R1-none": ({"input_ids": None}, "RLX-R002", "pass input_ids"),
     "R1-one-axis": ({"input_ids": [5, 6, 7]}, "RLX-R012", "wrap one sequence"),
-    "R1-no-axis": ({"input_ids": 5}, "RLX-R012", "[B, S]"),
-    "R1-three-axes": ({"input_ids": [[[5]]]}, "RLX-R012", "[B, S]"),
+    "R1-no-axis": ({"input_ids": 5}, "RLX-R012", "[B,S]"),
+    "R1-three-axes": ({"input_ids": [[[5]]]}, "RLX-R012", "[B,S]"),
     "R1-empty-list": ({"input_ids": []}, "RLX-R012", "wrap one sequence"),
     "R1-ragged": ({"input_ids": [[5, 6], [7]]}, "RLX-R010", "attention_mask"),
     "R2-negative": ({"input_ids": [[5, -1]]}, "RLX-R001", "ids run from 0"),
@@ -89,6 +90,13 @@ def refuse(model: rlxflow.Model, case: tuple[dict[str, Any], str, str]) -> None:
         model(**arguments)
     assert caught.value.code == code
     assert any(part in caught.value.hint for part in hint.split("|")), caught.value
+    assert caught.value.where, caught.value
+
+
+def test_R1_the_place_of_an_error_is_the_input_as_declared(bert: rlxflow.Model) -> None:
+    with pytest.raises(rlxflow.RlxError) as caught:
+        bert(input_ids=[5, 6, 7])
+    assert caught.value.where == "input_ids: i64[B,S]"
 
 
 @pytest.mark.parametrize("case", [*BOTH, *BERT_ONLY])
@@ -115,9 +123,20 @@ def test_R1_one_token(bert: rlxflow.Model, llama: rlxflow.Model) -> None:
     assert np.isfinite(llama(input_ids=[[5]])["logits"]).all()
 
 
-def test_R1_a_decoder_goes_beyond_its_positions_as_in_hugging_face(llama: rlxflow.Model) -> None:
-    assert llama.max_positions == 64
-    assert np.isfinite(llama(input_ids=np.ones((1, 70), np.int64))["logits"]).all()
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_R1_a_decoder_takes_its_last_position_and_no_more(backend: str, tmp_path: Path) -> None:
+    profile = load_profile("exact", [f"backend.name={backend}"])
+    llama = rlxflow.load(write_golden(tmp_path, LLAMA), profile)
+    ids = np.ones((1, 65), np.int64)
+    assert np.isfinite(llama(input_ids=ids, attention_mask=np.arange(65)[None] > 0)["logits"]).all()
+    with pytest.raises(rlxflow.RlxError, match="has 65 tokens, the model takes 64") as caught:
+        llama(input_ids=ids)
+    assert caught.value.code == "RLX-R016" and caught.value.where == llama.name
+
+
+def test_R1_dynamic_rope_stretches_by_its_factor(tmp_path: Path) -> None:
+    golden = goldens.hf_case("llama", "dynamic_beyond")
+    assert rlxflow.load(write_golden(tmp_path, golden)).max_positions == 12 * 3
 
 
 def test_R1_padding_does_not_count_as_length(bert: rlxflow.Model) -> None:
@@ -223,7 +242,7 @@ def test_R9_a_call_larger_than_memory_is_refused(
     llama: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rlxflow.runtime.inputs.available_memory", lambda: 80 << 20)
-    ids = np.zeros((8, 65536), np.int64)
+    ids = np.zeros((8192, 64), np.int64)
     with pytest.raises(rlxflow.RlxError) as caught:
         llama(input_ids=ids)
     assert caught.value.code == "RLX-R015" and "smaller batch" in caught.value.hint

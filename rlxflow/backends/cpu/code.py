@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -49,23 +49,27 @@ class Module:
     def __init__(self, target: Target, checked: bool = False, traced: bool = False) -> None:
         self.target, self.checked, self.traced = target, checked, traced
         self.ir = ir.Module("rlxflow")
-        self._functions: dict[Hashable, Any] = {}
+        self._functions: dict[str, Any] = {}
 
     def function(
         self,
-        key: Hashable,
+        key: object,
         arguments: Sequence[Any],
         body: Callable[..., Value | None],
         *,
         export: str = "",
         returns: Any = VOID,
     ) -> Any:
-        """The function of this key, emitted at the first request: functions of one structure are one."""
-        if key in self._functions:
-            return self._functions[key]
+        """The function of this key, emitted at the first request: functions of one structure are one.
+
+        Keys are plain data and compared as they print, which tells True from 1 and 0.0 from -0.0.
+        """
+        printed = repr(key)
+        if printed in self._functions:
+            return self._functions[printed]
         name = export or f"k{len(self._functions)}"
         function = ir.Function(self.ir, ir.FunctionType(returns, arguments), name)
-        self._functions[key] = function
+        self._functions[printed] = function
         if not export:
             function.linkage = "internal"
             function.attributes.add("noinline")

@@ -14,6 +14,7 @@ from rlxflow.dtypes import Array
 
 ALIGNMENT = 64
 LARGE = 4 << 20  # bytes; a large page has 2 MiB
+ROOM = 64 << 20  # bytes that a room asks the system for at most, where an array does not need more
 
 
 def aligned(shape: Sequence[int], dtype: Any = np.float32) -> Array:
@@ -39,6 +40,25 @@ def address(array: Array) -> int:
     """Where the data begins."""
     place: int = array.__array_interface__["data"][0]
     return place
+
+
+class Room:
+    """Arrays that live and die together, one behind the other, so that small ones lie in large pages too."""
+
+    def __init__(self) -> None:
+        self._left = np.zeros(0, np.uint8)
+        self._taken = 0
+
+    def aligned(self, shape: Sequence[int], dtype: Any = np.float32) -> Array:
+        """A zeroed array whose data begins at a cache line."""
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        room = -(-size // ALIGNMENT) * ALIGNMENT
+        if room > self._left.size:
+            self._left = aligned((max(room, min(self._taken, ROOM)),), np.uint8)  # about as much as so far
+        array, self._left = self._left[:size], self._left[room:]
+        self._taken += room
+        return array.view(kind).reshape(shape)
 
 
 class Memory:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.form import Form, find_form
-from rlxflow.backends.cpu.memory import aligned
+from rlxflow.backends.cpu.memory import Room
 from rlxflow.backends.cpu.plan import Constant
 from rlxflow.backends.cpu.relative_bias import bias_rows, buckets_of, table_of
 from rlxflow.backends.cpu.target import Target
@@ -20,7 +20,7 @@ ROWS_AT_A_TIME = 512  # a multiple of every panel; the words of so many rows are
 Pack = Callable[[Array, Array], None]  # words of rows [n, words], panels [n / panel, words, panel]
 
 
-def prepare(constant: Constant, constants: Constants, target: Target, pack: Pack) -> Array:
+def prepare(constant: Constant, constants: Constants, target: Target, pack: Pack, room: Room) -> Array:
     """The array of one constant: packed into panels, padded at the end, or as it is."""
     if constant.kind == "distances":
         (bias,) = constant.values
@@ -28,23 +28,23 @@ def prepare(constant: Constant, constants: Constants, target: Target, pack: Pack
         assert buckets is not None  # checked when the plan was made
         return bias_rows(buckets, constants.read(table_of(bias)), target.lanes)
     if constant.kind == "packed":
-        return _packed(constant, constants, target, pack)
+        return _packed(constant, constants, target, pack, room)
     parts = [constants.read(v) for v in constant.values]
     if constant.kind == "table":
         return parts[0].astype(np.float32, copy=False)
     whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
     whole = np.ascontiguousarray(whole, np.float32)
-    padded = aligned((whole.size + 2 * target.panel,))
+    padded = room.aligned((whole.size + 2 * target.panel,))
     padded[: whole.size] = whole.ravel()
     return padded
 
 
-def _packed(constant: Constant, constants: Constants, target: Target, pack: Pack) -> Array:
+def _packed(constant: Constant, constants: Constants, target: Target, pack: Pack, room: Room) -> Array:
     form, panel = find_form(constant.form), target.panel
     columns = sum(_rows(v) for v in constant.values)
     depth = constant.values[0].shape[1]
     assert isinstance(depth, int)
-    packed = aligned((-(-columns // panel), form.words(depth), panel), np.uint32)
+    packed = room.aligned((-(-columns // panel), form.words(depth), panel), np.uint32)
     start = 0
     for words in _words(constant.values, constants, form):
         if words.size:

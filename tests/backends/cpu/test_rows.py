@@ -190,3 +190,16 @@ def test_gathers_moves_and_pooling(target: str) -> None:
         inputs["mask"][-1, 1:3] = 0  # a hole: the token stays, without weight
         inputs["x"][-1, 0, 0] = np.nan
         close(run(inputs), program.reference(inputs), 1e-6)
+
+
+def test_zeros_of_either_sign_are_two_kernels() -> None:
+    """-0.0 + 0.0 is 0.0, and -0.0 + -0.0 is -0.0: expressions that compare equal, with other results."""
+
+    def build(v: Mapping[str, Value], _: Mapping[str, Value]) -> Mapping[str, Value]:
+        zeros = {"plus": 0.0, "minus": -0.0}
+        return {name: add(v["x"], full(value=zero, dtype=f32, shape=())) for name, zero in zeros.items()}
+
+    program = Program(build, {"x": ((*BS, 16), f32)})
+    found = program.compile()({"x": np.full((1, 2, 16), -0.0, np.float32)})
+    assert not np.signbit(found["plus"]).any()
+    assert np.signbit(found["minus"]).all()

@@ -17,6 +17,7 @@ from rlxflow.backends.cpu.kernels.row_values import RowValues
 from rlxflow.backends.cpu.tile import LINE, TILE_ARGUMENTS
 
 PREFETCH = 64  # rows of a panel: the time of so many steps covers a read from main memory
+FEW_TILES = 2  # of a panel: the first one fetches it; more fetch the next one together; see `Tile.fetch`
 TILES_PER_BLOCK = 5  # tiles of rows that meet a panel before the next one: their x stays in the cache
 
 
@@ -51,8 +52,9 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
             size = code.sub(stop, start)
             tiles = code.sdiv(code.add(size, i64(height - 1)), i64(height))
             least, extra = code.sdiv(size, tiles), code.srem(size, tiles)
-            alone = code.icmp_signed("==", tiles, i64(1))
+            few = code.icmp_signed("<=", tiles, i64(FEW_TILES))
             pace = code.sdiv(code.add(tiles, i64(target.panel - 1)), tiles)
+            pace = code.select(few, i64(0), pace)  # nothing is left for the second of two
 
             def panel(number: Value, _: tuple[Value, ...]) -> None:
                 column = code.mul(number, i64(target.panel))
@@ -65,7 +67,8 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
                     source = code.at(x, code.mul(row, i64(gemm.x_stride)))
                     result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
                     sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
-                    with code.if_else(alone) as (then, otherwise):
+                    leads = code.and_(few, code.icmp_signed("==", i, i64(0)))
+                    with code.if_else(leads) as (then, otherwise):
                         with then:
                             fetched = [code.at(packed, PREFETCH * target.panel), i64(target.panel)]
                             arguments = [rows, source, packed, *fetched, result, *sizes]
