@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
@@ -222,6 +222,7 @@ def trace(
     return sorted(patterns, key=lambda p: -len(p.nodes))
 
 
+@cache  # asked for every variant, and looking at a signature takes long
 def attributes_of(op: Op[..., Any], function: Callable[..., Any]) -> tuple[str, ...]:
     """The attributes of the op that a decomposition or spelling takes."""
     parameters = inspect.signature(function).parameters

@@ -12,6 +12,7 @@ from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
 from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
 from rlxflow.flow.vision_config import VisionConfig
+from rlxflow.ir.builder import uncollected
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
 
 
+@uncollected()  # what is read stays
 def load(
     path: str | os.PathLike[str],
     profile: str | CompileProfile | None = None,

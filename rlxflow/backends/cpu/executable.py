@@ -18,8 +18,8 @@ from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS
 from rlxflow.backends.cpu.layout import Layout, Layouts
 from rlxflow.backends.cpu.lengths import positions_of
 from rlxflow.backends.cpu.llvm import LoadedCode
-from rlxflow.backends.cpu.memory import Memory, Room, address, aligned
-from rlxflow.backends.cpu.packing import prepare
+from rlxflow.backends.cpu.memory import Memory, address, aligned
+from rlxflow.backends.cpu.packing import prepare_all
 from rlxflow.backends.cpu.plan import Constant, Made, Plan
 from rlxflow.backends.cpu.pointers import Pointers
 from rlxflow.backends.cpu.ragged import sizes_of
@@ -62,8 +62,8 @@ class CpuExecutable:
         self.trace = trace
         self.plan = plan
         wanted = [c for c in plan.table if isinstance(c, Constant)]
-        room = Room()
-        weights = {c: prepare(c, constants, target, self._pack, room) for c in wanted}
+        threads = team.size if checks is None else 1  # there is one table of bounds
+        weights = prepare_all(wanted, constants, target, self._pack, threads)
         self._check_inputs = InputCheck(graph)
         validity = validity_inputs(graph)
         self._layouts = Layouts(validity, plan.table, team.size, bool(graph.states))

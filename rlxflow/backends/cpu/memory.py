@@ -6,6 +6,7 @@ import contextlib
 import math
 import mmap
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,13 @@ def address(array: Array) -> int:
 
 
 class Room:
-    """Arrays that live and die together, one behind the other, so that small ones lie in large pages too."""
+    """Arrays that live and die together, one behind the other, so that small ones lie in large pages too.
+
+    Several threads may ask for them.
+    """
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._left = np.zeros(0, np.uint8)
         self._taken = 0
 
@@ -54,10 +59,11 @@ class Room:
         kind = np.dtype(dtype)
         size = math.prod(shape) * kind.itemsize
         room = -(-size // ALIGNMENT) * ALIGNMENT
-        if room > self._left.size:
-            self._left = aligned((max(room, min(self._taken, ROOM)),), np.uint8)  # about as much as so far
-        array, self._left = self._left[:size], self._left[room:]
-        self._taken += room
+        with self._lock:  # a new room is about as large as what was taken so far
+            if room > self._left.size:
+                self._left = aligned((max(room, min(self._taken, ROOM)),), np.uint8)
+            array, self._left = self._left[:size], self._left[room:]
+            self._taken += room
         return array.view(kind).reshape(shape)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -18,6 +20,23 @@ from rlxflow.ir.values import Value
 
 ROWS_AT_A_TIME = 512  # a multiple of every panel; the words of so many rows are all that is held beside
 Pack = Callable[[Array, Array], None]  # words of rows [n, words], panels [n / panel, words, panel]
+
+
+def prepare_all(
+    wanted: Iterable[Constant], constants: Constants, target: Target, pack: Pack, threads: int
+) -> dict[Constant, Array]:
+    """The arrays of all constants, by so many threads.
+
+    The largest come first: what a thread reads is held beside what it makes, and at the end that is little.
+    """
+    order, room = sorted(wanted, key=_elements, reverse=True), Room()
+    with ThreadPoolExecutor(threads) as pool:
+        arrays = pool.map(lambda constant: prepare(constant, constants, target, pack, room), order)
+        return dict(zip(order, arrays, strict=True))
+
+
+def _elements(constant: Constant) -> int:
+    return sum(math.prod(n for n in v.shape if isinstance(n, int)) for v in constant.values)
 
 
 def prepare(constant: Constant, constants: Constants, target: Target, pack: Pack, room: Room) -> Array:
