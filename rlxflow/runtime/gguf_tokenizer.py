@@ -31,7 +31,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str = "GGUF metadata
     with refusing("the GGUF vocabulary makes no tokenizer", code="RLX-T021", where=where, hint=_DAMAGED):
         backend, special = _BUILDERS[vocab.model](vocab)
         _add_tokens(backend, vocab)
-    return Tokenizer(backend, special, where)
+    return Tokenizer(backend, special, where, len(vocab.tokens))
 
 
 def _byte_level_bpe(vocab: GgufVocab) -> tuple[tokenizers.Tokenizer, SpecialTokens]:
@@ -133,7 +133,7 @@ _BUILDERS: dict[str, Callable[[GgufVocab], tuple[Any, SpecialTokens]]] = {
 
 
 def _ids(tokens: tuple[str, ...]) -> dict[str, int]:
-    return {token: token_id for token_id, token in enumerate(tokens)}
+    return dict(zip(tokens, range(len(tokens)), strict=True))
 
 
 def _merge(vocab: GgufVocab, merge: str) -> tuple[str, str]:
@@ -207,9 +207,9 @@ def _add_tokens(backend: tokenizers.Tokenizer, vocab: GgufVocab) -> None:
     from tokenizers import AddedToken
 
     added = [
-        AddedToken(token, normalized=False, special=vocab.type_of(token_id) != USER_DEFINED)
-        for token_id, token in enumerate(vocab.tokens)
-        if vocab.type_of(token_id) in (UNKNOWN, CONTROL, USER_DEFINED)
+        AddedToken(token, normalized=False, special=kind != USER_DEFINED)
+        for token, kind in zip(vocab.tokens, vocab.types or (), strict=False)
+        if kind in (UNKNOWN, CONTROL, USER_DEFINED)
     ]
     backend.add_special_tokens([token for token in added if token.special])
     backend.add_tokens([token for token in added if not token.special])

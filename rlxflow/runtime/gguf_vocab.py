@@ -103,10 +103,10 @@ def _tokens(metadata: Mapping[str, Any], where: str) -> tuple[str, ...]:
         refuse("has no tokenizer.ggml.tokens", where)
     # An empty token can never be matched; the name llama.cpp gives it keeps its id taken.
     named = tuple(token or f"[EMPTY_{token_id}]" for token_id, token in enumerate(tokens))
-    first: dict[str, int] = {}
-    for token_id, token in enumerate(named):
-        if first.setdefault(token, token_id) != token_id:
-            refuse(f"has token {printable(token, 40)!r} twice, as {first[token]} and {token_id}", where)
+    if len(set(named)) < len(named):
+        first: dict[str, int] = {}
+        token, token_id = next((t, i) for i, t in enumerate(named) if first.setdefault(t, i) != i)
+        refuse(f"has token {printable(token, 40)!r} twice, as {first[token]} and {token_id}", where)
     return named
 
 
@@ -116,8 +116,8 @@ def _value(metadata: Mapping[str, Any], key: str, kind: type, where: str) -> Any
         value = value.item()
     if value is not None and type(value) is not kind:
         refuse(f"has {_PREFIX}{key} of type {type(value).__name__}, not {kind.__name__}", where)
-    if kind is str and value is not None:
-        _check_utf8(value, key, where)
+    if isinstance(value, str) and not _is_utf8(value):
+        refuse(f"has {_PREFIX}{key} that is not UTF-8", where)
     return value
 
 
@@ -133,16 +133,18 @@ def _list(
         refuse(f"has {_PREFIX}{key} that is not an array", where)
     if length is not None and len(values) != length:
         refuse(f"has {len(values)} entries in {_PREFIX}{key} for {length} tokens", where)
-    for index, value in enumerate(values):
-        if type(value) is not kind:
-            refuse(f"has {_PREFIX}{key}[{index}] of type {type(value).__name__}, not {kind.__name__}", where)
-        if kind is str:
-            _check_utf8(value, f"{key}[{index}]", where)
+    if not set(map(type, values)) <= {kind}:
+        index, value = next((i, v) for i, v in enumerate(values) if type(v) is not kind)
+        refuse(f"has {_PREFIX}{key}[{index}] of type {type(value).__name__}, not {kind.__name__}", where)
+    if kind is str and not _is_utf8("".join(values)):
+        index = next(i for i, v in enumerate(values) if not _is_utf8(v))
+        refuse(f"has {_PREFIX}{key}[{index}] that is not UTF-8", where)
     return list(values)
 
 
-def _check_utf8(value: Any, key: str, where: str) -> None:
+def _is_utf8(value: str) -> bool:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        refuse(f"has {_PREFIX}{key} that is not UTF-8", where)
+        return False
+    return True

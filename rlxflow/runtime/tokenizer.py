@@ -25,15 +25,23 @@ class Tokenizer:
     """A tokenizer with its special tokens.
 
     `backend` is a `tokenizers.Tokenizer`; its own truncation and padding are switched off, since lengths
-    are the caller's business. Safe to use from several threads: no call changes it.
+    are the caller's business. Safe to use from several threads: no call changes it. Every id is below `ids`,
+    where that is given.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, special: SpecialTokens, where: str = "") -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        special: SpecialTokens,
+        where: str = "",
+        ids: int | None = None,
+    ) -> None:
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
         self.special = special
         self.where = where
+        self._ids = ids
 
     @classmethod
     def from_file(cls, path: Path | str) -> Tokenizer:
@@ -50,7 +58,7 @@ class Tokenizer:
         with refusing("the tokenizer cannot be read", code="RLX-T002", where=where, hint=_DAMAGED):
             backend = tokenizers.Tokenizer.from_buffer(data)
         _check_added_tokens(content, backend, where)
-        return cls(backend, read_special_tokens(path.parent, backend.id_to_token), where)
+        return cls(backend, read_special_tokens(path.parent, backend.id_to_token), where, _ids(content))
 
     @property
     def vocab_size(self) -> int:
@@ -138,6 +146,8 @@ class Tokenizer:
 
     def check_rows(self, num_rows: int) -> None:
         """Raise `TokenizerError` T013 unless every id has one of the model's `num_rows` embedding rows."""
+        if self._ids is not None and self._ids <= num_rows:
+            return
         vocab = self.backend.get_vocab(with_added_tokens=True)
         beyond = sorted((token_id, token) for token, token_id in vocab.items() if token_id >= num_rows)
         if beyond:
@@ -216,6 +226,13 @@ def _read(path: Path) -> bytes:
     except WeightsError as error:
         hint = "put tokenizer.json beside the weights, or give token ids instead of text"
         raise TokenizerError(error.message, code="RLX-T001", where=error.where, hint=hint) from error
+
+
+def _ids(content: Any) -> int:
+    """The number that every id of a tokenizer.json that the library has read is below."""
+    vocab = content["model"]["vocab"]
+    largest = max(vocab.values(), default=-1) if isinstance(vocab, Mapping) else len(vocab) - 1
+    return 1 + max([largest, *(entry["id"] for entry in content.get("added_tokens") or ())])
 
 
 def _check_added_tokens(content: Any, backend: tokenizers.Tokenizer, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NoReturn
 
 from rlxflow.errors import CorruptFile, UnsupportedFile, WeightsError, printable
@@ -10,6 +11,7 @@ from rlxflow.weights.file_bytes import FileBytes
 MAX_HEADER_BYTES = 256 << 20
 
 _WINDOW_BYTES = 1 << 20
+_U64 = struct.Struct("<Q")
 
 
 class Cursor:
@@ -67,15 +69,16 @@ class Cursor:
         found: list[bytes] = []
         while len(found) < number:
             window, start = self._window, self.at - self._window_at
-            while len(found) < number:
+            end, left = len(window), number - len(found)
+            while left and start + 8 <= end:
                 first = start + 8
-                stop = first + int.from_bytes(window[start:first], "little")
-                if stop - first > limit or stop > len(window) or first > len(window):
+                stop = first + _U64.unpack_from(window, start)[0]
+                if stop - first > limit or stop > end:
                     break
                 found.append(window[first:stop])
-                start = stop
+                start, left = stop, left - 1
             self.at = self._window_at + start
-            if len(found) < number:
+            if left:
                 found.append(self.raw_string(what, limit))  # moves the window, or says what is wrong
         return found
 

@@ -144,7 +144,7 @@ def _check_alignment(cursor: Cursor, kind: int, value: Any, at: int) -> int:
 def _read_value(cursor: Cursor, kind: int, what: str, at: int) -> Any:
     """One value. Strings that are not UTF-8 keep their bytes as surrogate escapes."""
     if kind == _STRING:
-        return _text(cursor.raw_string(what, MAX_STRING_BYTES))
+        return cursor.raw_string(what, MAX_STRING_BYTES).decode("utf-8", "surrogateescape")
     if kind in _NUMBERS:
         return _read_numbers(cursor, kind, 1, what)[0]
     if kind != _ARRAY:
@@ -154,7 +154,10 @@ def _read_value(cursor: Cursor, kind: int, what: str, at: int) -> Any:
         cursor.unsupported(f"{what} is an array of arrays", "no model needs one; convert it again", at)
     if item_kind == _STRING:
         count = cursor.count(f"the length of {what}", MAX_ARRAY_ITEMS, item_bytes=8)
-        return [_text(raw) for raw in cursor.raw_strings(count, what, MAX_STRING_BYTES)]
+        return [
+            raw.decode("utf-8", "surrogateescape")
+            for raw in cursor.raw_strings(count, what, MAX_STRING_BYTES)
+        ]
     if item_kind not in _NUMBERS:
         cursor.corrupt("RLX-W044", f"{what} has items of the unknown type {item_kind}", _CONVERT, at)
     width = np.dtype(_NUMBERS[item_kind]).itemsize
@@ -175,10 +178,6 @@ def _read_numbers(cursor: Cursor, kind: int, count: int, what: str) -> list[Any]
         # The shortest decimal that rounds to the same float32: 1e-05, as the model's config.json has it.
         return [float(str(value)) for value in values]
     return values.tolist()
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)

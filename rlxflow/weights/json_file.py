@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ MAX_BYTES = 64 << 20
 MAX_DEPTH = 64
 MAX_DIGITS = 64  # some tokenizer configs hold 1e30 written out as an integer
 
+_LONG = 10**MAX_DIGITS
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -75,20 +77,22 @@ def parse_json(
         fail("is not UTF-8", f":byte {problem.start}")
     if not text.strip():
         fail("is empty", hint=f"the {what} was not written or not downloaded; get it again")
+    read = partial(
+        json.loads,
+        text,
+        object_pairs_hook=lambda pairs: _unique(pairs, fail),
+        parse_constant=lambda name: fail(f"holds {name}, which JSON does not have"),
+        parse_float=lambda digits: _finite(digits, fail),
+    )
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=lambda pairs: _unique(pairs, fail),
-            parse_constant=lambda name: fail(f"holds {name}, which JSON does not have"),
-            parse_float=lambda digits: _finite(digits, fail),
-            parse_int=lambda digits: _bounded(digits, fail),
-        )
+        value = read()
     except json.JSONDecodeError as problem:
         fail(f"is not JSON: {problem.msg}", f":{problem.lineno}:{problem.colno}")
     except RecursionError:
         fail(f"is nested deeper than {MAX_DEPTH} levels")
-    if _too_deep(value):
-        fail(f"is nested deeper than {MAX_DEPTH} levels")
+    except ValueError:  # what int() refuses; counting every number's digits takes as long as all the rest
+        value = read(parse_int=lambda digits: _bounded(digits, fail))
+    _check_values(value, fail)
     if _SURROGATE.search(data) and not _encodable(value):
         fail("holds half of a surrogate pair, which is not a character")
     return value
@@ -118,19 +122,20 @@ def _bounded(digits: str, fail: Callable[..., NoReturn]) -> int:
     return int(digits)
 
 
-def _too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
+def _check_values(value: Any, fail: Callable[..., NoReturn]) -> None:
+    """Refuse what is nested too deep, and long integers."""
+    level, depth = [value], 0
+    while level:
         inner: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        if not inner:
-            return False
-        level = inner
-    return any(isinstance(item, dict | list) for item in level)
+            kind = type(item)
+            if kind is dict or kind is list:
+                if depth == MAX_DEPTH:
+                    fail(f"is nested deeper than {MAX_DEPTH} levels")
+                inner.extend(item.values() if kind is dict else item)
+            elif kind is int and not -_LONG < item < _LONG:
+                _bounded(str(abs(item)), fail)
+        level, depth = inner, depth + 1
 
 
 def _encodable(value: Any) -> bool:
