@@ -71,12 +71,12 @@ def flow(config: Cohere2Config) -> ModelFlow:
         )
         return CohereDecoderStage(spec)
 
-    rope, vocab, hidden = config.rope, config.vocab_size, config.hidden_size
+    vocab, hidden = config.vocab_size, config.hidden_size
     return (
         ModelFlow("cohere2")
         .decoder_inputs()
         .token_embed(vocab, hidden)
-        .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling))
+        .rope_tables(RopeTablesStage.of(config.rope))
         .repeat_layers(config.num_hidden_layers, layer)
         .layer_norm("model.norm.weight", None, config.layer_norm_eps, hidden)
         .output("last_hidden_state")

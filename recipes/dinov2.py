@@ -11,12 +11,12 @@ from rlxflow import (
     GatedMlpStage,
     MlpStage,
     ModelFlow,
-    PatchTokensStage,
     Recipe,
     SelfAttentionSpec,
     SelfAttentionStage,
     Size,
     VisionConfig,
+    vision_flow,
 )
 
 
@@ -66,22 +66,7 @@ def flow(config: Dinov2Config) -> ModelFlow:
             SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True, scales=scales
         )
 
-    tokens = PatchTokensStage.hf(
-        "embeddings.patch_embeddings.projection",
-        "embeddings.position_embeddings",
-        config,
-        class_key="embeddings.cls_token",
-    )
-    return (
-        ModelFlow("dinov2")
-        .input("patches", ("B", "S", config.patch_width))
-        .stage(tokens)
-        .repeat_layers(config.num_hidden_layers, layer)
-        .layer_norm("layernorm.weight", "layernorm.bias", eps, hidden)
-        .output("last_hidden_state")
-        .cls_token_pool()
-        .output("embedding")
-    )
+    return vision_flow("dinov2", config, layer)
 
 
 def expected(config: Dinov2Config) -> dict[str, int]:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rlxflow import (
-    ConfigError,
-    EncoderConfig,
     EncoderLayerStage,
     Eps,
     GatedMlpStage,
+    LayerType,
+    LayerTypesConfig,
     ModelFlow,
     Recipe,
     RopeConfig,
     RopeTablesStage,
+    RotaryEncoderConfig,
     SelfAttentionSpec,
     SelfAttentionStage,
     Size,
-    rope_config,
 )
 
-LayerType = Literal["full_attention", "sliding_attention"]
-FULL: LayerType = "full_attention"
-SLIDING: LayerType = "sliding_attention"
 
-
-class ModernBertConfig(EncoderConfig):
+class ModernBertConfig(LayerTypesConfig, RotaryEncoderConfig):
     """HF `ModernBertConfig`: global attention in every third layer, local elsewhere, each with its rope."""
 
     # the heads are not part of the encoder
@@ -42,8 +38,6 @@ class ModernBertConfig(EncoderConfig):
     )
     renamed: ClassVar[Mapping[str, str]] = {"norm_eps": "layer_norm_eps", "hidden_activation": "hidden_act"}
 
-    vocab_size: Size
-    intermediate_size: Size
     max_position_embeddings: Size = 8192
     layer_norm_eps: Eps = 1e-5
     norm_bias: bool = False
@@ -51,7 +45,6 @@ class ModernBertConfig(EncoderConfig):
     mlp_bias: bool = False
     local_attention: Size = 128
     global_attn_every_n_layers: Size = 3
-    layer_types: list[LayerType] | None = None
     global_rope_theta: float = Field(default=160000.0, gt=0, allow_inf_nan=False)
     local_rope_theta: float = Field(default=10000.0, gt=0, allow_inf_nan=False)
     rope_parameters: dict[LayerType, dict[str, Any] | None] | None = None
@@ -59,24 +52,11 @@ class ModernBertConfig(EncoderConfig):
     def layer_type(self, layer: int) -> LayerType:
         if self.layer_types is not None:
             return self.layer_types[layer]
-        return SLIDING if layer % self.global_attn_every_n_layers else FULL
+        return "sliding_attention" if layer % self.global_attn_every_n_layers else "full_attention"
 
     def rope(self, kind: LayerType) -> RopeConfig:
-        return rope_config(
-            head_dim=self.head_size,
-            rope_theta=None,
-            rope_scaling=None,
-            rope_parameters=(self.rope_parameters or {}).get(kind),
-            max_position_embeddings=self.max_position_embeddings,
-            default_theta=self.global_rope_theta if kind == FULL else self.local_rope_theta,
-        )
-
-    @model_validator(mode="after")
-    def _one_type_per_layer(self) -> Self:
-        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
-            message = f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers"
-            raise ConfigError(message, code="RLX-C010", hint="correct the field, or download the file again")
-        return self
+        theta = self.global_rope_theta if kind == "full_attention" else self.local_rope_theta
+        return self.rope_of(None, (self.rope_parameters or {}).get(kind), default_theta=theta)
 
 
 def flow(config: ModernBertConfig) -> ModelFlow:
@@ -91,19 +71,12 @@ def flow(config: ModernBertConfig) -> ModelFlow:
             ("Wqkv", "Wo"),
             qkv_bias=config.attention_bias,
             out_bias=config.attention_bias,
-            window=config.local_attention // 2 if kind == SLIDING else 0,
+            window=config.local_attention // 2 if kind == "sliding_attention" else 0,
             rope_table=kind,
             mask_input="attention_mask",
         )
-        mlp = GatedMlpStage(
-            gate_key=f"{p}.mlp.Wi.weight",
-            up_key=None,
-            down_key=f"{p}.mlp.Wo.weight",
-            intermediate_size=config.intermediate_size,
-            activation=config.activation,
-            bias=config.mlp_bias,
-            hidden_size=hidden,
-        )
+        keys, size = (f"{p}.mlp.Wi.weight", None, f"{p}.mlp.Wo.weight"), config.intermediate_size
+        mlp = GatedMlpStage(*keys, size, config.activation, config.mlp_bias, hidden)
         norms = (f"{p}.attn_norm" if i else None, f"{p}.mlp_norm")
         return EncoderLayerStage(
             SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True, norm_bias=config.norm_bias
@@ -120,10 +93,7 @@ def flow(config: ModernBertConfig) -> ModelFlow:
         .patch(lambda flow: norm(flow, "embeddings.norm"))
     )
     for kind in sorted({config.layer_type(i) for i in range(config.num_hidden_layers)}):
-        rope = config.rope(kind)
-        flow = flow.rope_tables(
-            RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling, kind, cached=False)
-        )
+        flow = flow.rope_tables(RopeTablesStage.of(config.rope(kind), kind, cached=False))
     return norm(flow.repeat_layers(config.num_hidden_layers, layer), "final_norm").output("last_hidden_state")
 
 

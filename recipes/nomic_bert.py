@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from rlxflow import (
-    EncoderConfig,
     GgufRecipe,
     ModelFlow,
     NomicEncoderLayerSpec,
@@ -16,14 +15,14 @@ from rlxflow import (
     Recipe,
     RopeConfig,
     RopeTablesStage,
+    RotaryEncoderConfig,
     Size,
     gguf_nomic_config,
     gguf_nomic_names,
-    rope_config,
 )
 
 
-class NomicBertConfig(EncoderConfig):
+class NomicBertConfig(RotaryEncoderConfig):
     """HF `NomicBertConfig`, and the config of the model's own code."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(
@@ -46,8 +45,6 @@ class NomicBertConfig(EncoderConfig):
         "rotary_emb_base": "rope_theta",
     }
 
-    vocab_size: Size
-    intermediate_size: Size
     max_position_embeddings: Size = 2048
     hidden_act: str = "silu"
     type_vocab_size: Size = 2
@@ -74,32 +71,16 @@ class NomicBertConfig(EncoderConfig):
 
     @property
     def rope(self) -> RopeConfig:
-        return rope_config(
-            head_dim=self.head_size,
-            rope_theta=self.rope_theta or None,
-            rope_scaling=None,
-            rope_parameters=self.rope_parameters,
-            max_position_embeddings=self.max_position_embeddings,
-            default_theta=1000.0,
-        )
+        return self.rope_of(self.rope_theta or None, self.rope_parameters, default_theta=1000.0)
 
 
 def flow(config: NomicBertConfig) -> ModelFlow:
     """input_ids, attention_mask, token_type_ids [B, S] → last_hidden_state [B, S, H]."""
 
     def layer(i: int) -> NomicEncoderLayerStage:
-        spec = NomicEncoderLayerSpec(
-            f"encoder.layers.{i}",
-            hidden_size=config.hidden_size,
-            num_heads=config.num_attention_heads,
-            head_dim=config.head_size,
-            intermediate_size=config.intermediate_size,
-            eps=config.layer_norm_eps,
-            activation=config.activation,
-        )
-        return NomicEncoderLayerStage(spec)
+        return NomicEncoderLayerStage(NomicEncoderLayerSpec.hf(f"encoder.layers.{i}", config))
 
-    hidden, rope, types = config.hidden_size, config.rope, "embeddings.token_type_embeddings.weight"
+    hidden, types = config.hidden_size, "embeddings.token_type_embeddings.weight"
     return (
         ModelFlow("nomic_bert")
         .input("input_ids", ("B", "S"), "i64")
@@ -108,7 +89,7 @@ def flow(config: NomicBertConfig) -> ModelFlow:
         .embed("embeddings.word_embeddings.weight", config.vocab_size, hidden)
         .gather_add("token_type_ids", types, config.type_vocab_size, hidden)
         .layer_norm("emb_ln.weight", "emb_ln.bias", config.layer_norm_eps, hidden)
-        .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling, cached=False))
+        .rope_tables(RopeTablesStage.of(config.rope, cached=False))
         .repeat_layers(config.num_hidden_layers, layer)
         .output("last_hidden_state")
     )

@@ -52,12 +52,11 @@ def flow(config: Starcoder2Config) -> ModelFlow:
         norms = (f"{p}.input_layernorm", f"{p}.post_attention_layernorm")
         return EncoderLayerStage(SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True)
 
-    rope = config.rope
     return (
         ModelFlow("starcoder2")
         .decoder_inputs()
         .token_embed(config.vocab_size, hidden)
-        .rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling))
+        .rope_tables(RopeTablesStage.of(config.rope))
         .repeat_layers(config.num_hidden_layers, layer)
         .layer_norm("model.norm.weight", "model.norm.bias", eps, hidden)
         .output("last_hidden_state")

@@ -8,12 +8,12 @@ from rlxflow import (
     EncoderLayerStage,
     MlpStage,
     ModelFlow,
-    PatchTokensStage,
     Recipe,
     SelfAttentionSpec,
     SelfAttentionStage,
     Size,
     VisionConfig,
+    vision_flow,
 )
 
 
@@ -38,22 +38,7 @@ def flow(config: VitConfig) -> ModelFlow:
         norms = (f"{p}.layernorm_before", f"{p}.layernorm_after")
         return EncoderLayerStage(SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True)
 
-    tokens = PatchTokensStage.hf(
-        "embeddings.patch_embeddings.projection",
-        "embeddings.position_embeddings",
-        config,
-        class_key="embeddings.cls_token",
-    )
-    return (
-        ModelFlow("vit")
-        .input("patches", ("B", "S", config.patch_width))
-        .stage(tokens)
-        .repeat_layers(config.num_hidden_layers, layer)
-        .layer_norm("layernorm.weight", "layernorm.bias", eps, hidden)
-        .output("last_hidden_state")
-        .cls_token_pool()
-        .output("embedding")
-    )
+    return vision_flow("vit", config, layer)
 
 
 def expected(config: VitConfig) -> dict[str, int]:

@@ -23,7 +23,10 @@ from rlxflow.flow.decoder_config import (
 )
 from rlxflow.flow.decoder_flow import decoder_flow as decoder_flow, decoder_places as decoder_places
 from rlxflow.flow.emit import Emit as Emit, Problem as Problem
-from rlxflow.flow.encoder_config import EncoderConfig as EncoderConfig
+from rlxflow.flow.encoder_config import (
+    EncoderConfig as EncoderConfig,
+    RotaryEncoderConfig as RotaryEncoderConfig,
+)
 from rlxflow.flow.extensions import FlowExtensionPlan as FlowExtensionPlan, graph_extension as graph_extension
 from rlxflow.flow.flow import InputSpec as InputSpec, ModelFlow as ModelFlow
 from rlxflow.flow.hybrid_pattern import HybridPattern as HybridPattern
@@ -37,6 +40,7 @@ from rlxflow.flow.layer_protocols import (
     StageArtifacts as StageArtifacts,
 )
 from rlxflow.flow.layer_stack import LayerStack as LayerStack
+from rlxflow.flow.layer_types import LayerType as LayerType, LayerTypesConfig as LayerTypesConfig
 from rlxflow.flow.recipe import (
     ModelRecipe as ModelRecipe,
     Recipe as Recipe,
@@ -47,6 +51,7 @@ from rlxflow.flow.rope_config import RopeConfig as RopeConfig, rope_config as ro
 from rlxflow.flow.stage import FlowStage as FlowStage, FlowValue as FlowValue, Stage as Stage
 from rlxflow.flow.state import FlowState as FlowState
 from rlxflow.flow.vision_config import VisionConfig as VisionConfig
+from rlxflow.flow.vision_flow import vision_flow as vision_flow
 from rlxflow.profile.execution_preset import ExecutionPreset as ExecutionPreset
 from rlxflow.profile.kinds import (
     FusionPolicyKind as FusionPolicyKind,

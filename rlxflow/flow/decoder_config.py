@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rlxflow.errors import ConfigError
 from rlxflow.flow.config import Eps, LayerCount, RecipeConfig, Size, activation
+from rlxflow.flow.layer_types import LayerTypesConfig
 from rlxflow.flow.rope_config import RopeConfig, rope_config
 from rlxflow.ops.activation import Activation
 
@@ -99,7 +99,7 @@ def _misfit(message: str) -> ConfigError:
     return ConfigError(message, code="RLX-C010", hint="correct the field, or download the file again")
 
 
-class PatternedDecoderConfig(DecoderConfig):
+class PatternedDecoderConfig(LayerTypesConfig, DecoderConfig):
     """Adds a window on all layers but every n-th, or as `layer_types` says (Gemma 2 and 3, Cohere 2).
 
     n is `sliding_window_pattern` where a recipe declares that field, or else `default_pattern`.
@@ -108,7 +108,6 @@ class PatternedDecoderConfig(DecoderConfig):
     default_pattern: ClassVar[int]
 
     sliding_window: Size = 4096
-    layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
 
     def window(self, layer: int) -> int:
         """The window of a layer, 0 for full attention."""
@@ -139,24 +138,13 @@ class PatternedDecoderConfig(DecoderConfig):
             default_theta=default_theta,
         )
 
-    @model_validator(mode="after")
-    def _one_type_per_layer(self) -> Self:
-        _want_types(self.layer_types, self.num_hidden_layers)
-        return self
 
-
-def _want_types(types: Sequence[str] | None, layers: int) -> None:
-    if types is not None and len(types) != layers:
-        raise _misfit(f"layer_types has {len(types)} entries for {layers} layers")
-
-
-class WindowedDecoderConfig(DecoderConfig):
+class WindowedDecoderConfig(LayerTypesConfig, DecoderConfig):
     """Adds Qwen's sliding window: layers from `max_window_layers` on, or as `layer_types` says."""
 
     use_sliding_window: bool = False
     sliding_window: Size | None = 4096
     max_window_layers: int = Field(default=28, ge=0)
-    layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
 
     def window(self, layer: int) -> int:
         """The window of a layer, 0 for full attention."""
@@ -167,8 +155,7 @@ class WindowedDecoderConfig(DecoderConfig):
         return self.sliding_window if layer >= self.max_window_layers else 0
 
     @model_validator(mode="after")
-    def _one_type_per_layer(self) -> Self:
-        _want_types(self.layer_types, self.num_hidden_layers)
+    def _window_where_layers_slide(self) -> Self:
         if "sliding_attention" in (self.layer_types or ()) and not (
             self.use_sliding_window and self.sliding_window
         ):

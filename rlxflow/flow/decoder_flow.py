@@ -32,7 +32,7 @@ def decoder_flow(
     flow = ModelFlow(name).decoder_inputs().token_embed(config.vocab_size, config.hidden_size)
     flow = flow.embed_scale(embedding_scale)
     for table, rope in config.rope_tables.items():
-        flow = flow.rope_tables(RopeTablesStage(rope.rotary_dim, rope.theta, rope.scaling, table))
+        flow = flow.rope_tables(RopeTablesStage.of(rope, table))
     return (
         flow.repeat_layers(config.num_hidden_layers, layer)
         .final_norm(config.rms_norm_eps, config.hidden_size, norm_offset)

@@ -1,13 +1,14 @@
-"""The config fields that BERT, RoBERTa, ViT and their kin share."""
+"""The config fields that BERT, RoBERTa, ViT and their kin share, and those with rotary positions."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
 from rlxflow.errors import ConfigError
 from rlxflow.flow.config import Eps, LayerCount, RecipeConfig, Size, activation
+from rlxflow.flow.rope_config import RopeConfig, rope_config
 from rlxflow.ops.activation import Activation
 
 
@@ -38,3 +39,23 @@ class EncoderConfig(RecipeConfig):
             )
         _ = self.activation  # raises for one that we do not have
         return self
+
+
+class RotaryEncoderConfig(EncoderConfig):
+    """Adds what text encoders with rotary positions have."""
+
+    vocab_size: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+
+    def rope_of(
+        self, rope_theta: float | None, rope_parameters: dict[str, Any] | None, default_theta: float
+    ) -> RopeConfig:
+        """The rotary settings from both spellings, see `rope_config`."""
+        return rope_config(
+            head_dim=self.head_size,
+            rope_theta=rope_theta,
+            rope_parameters=rope_parameters,
+            max_position_embeddings=self.max_position_embeddings,
+            default_theta=default_theta,
+        )

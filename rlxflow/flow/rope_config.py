@@ -47,7 +47,7 @@ def rope_config(
     *,
     head_dim: int,
     rope_theta: float | None,
-    rope_scaling: Mapping[str, Any] | None,
+    rope_scaling: Mapping[str, Any] | None = None,
     rope_parameters: Mapping[str, Any] | None,
     max_position_embeddings: int,
     original_max_position_embeddings: int | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
@@ -11,6 +12,9 @@ from rlxflow.stages.attention import SelfAttentionSpec, SelfAttentionStage
 from rlxflow.stages.encoder import EncoderLayerStage
 from rlxflow.stages.ffn import GatedMlpStage
 from rlxflow.weights.plan import WeightSpec
+
+if TYPE_CHECKING:
+    from rlxflow.flow.encoder_config import RotaryEncoderConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,19 @@ class NomicEncoderLayerSpec:
     activation: Activation = "silu"
     mask_input: str = "attention_mask"
     rope_table: str = "rope"
+
+    @classmethod
+    def hf(cls, layer_prefix: str, config: RotaryEncoderConfig) -> Self:
+        """A layer with the sizes of a config; change switches with `dataclasses.replace`."""
+        return cls(
+            layer_prefix,
+            hidden_size=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            head_dim=config.head_size,
+            intermediate_size=config.intermediate_size,
+            eps=config.layer_norm_eps,
+            activation=config.activation,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from rlxflow.dtypes import i32
 from rlxflow.flow.emit import Emit
@@ -13,6 +14,9 @@ from rlxflow.ops.rope import rope_tables
 from rlxflow.ops.rope_frequencies import Scaling
 from rlxflow.ops.shape import broadcast_to, reshape
 from rlxflow.weights.plan import WeightSpec
+
+if TYPE_CHECKING:
+    from rlxflow.flow.rope_config import RopeConfig
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,11 @@ class RopeTablesStage:
     scaling: Scaling = ()
     table: str = "rope"
     cached: bool = True
+
+    @classmethod
+    def of(cls, rope: RopeConfig, table: str = "rope", cached: bool = True) -> Self:
+        """With the settings of a config."""
+        return cls(rope.rotary_dim, rope.theta, rope.scaling, table, cached)
 
     def weights(self) -> tuple[WeightSpec, ...]:
         return ()
