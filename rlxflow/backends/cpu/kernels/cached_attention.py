@@ -11,7 +11,7 @@ sums, and in which order, follows from the positions of its sequence alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence as Items
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from rlxflow.backends.cpu.kernels.key_scores import score_rows, score_transposed
 from rlxflow.backends.cpu.kernels.prompt_attention import PromptAttention, prompt_item
 from rlxflow.backends.cpu.kernels.row_values import caller_row
 from rlxflow.backends.cpu.kernels.running_softmax import (
-    AHEAD,
     KEYS,
     Shape,
     begin_record,
@@ -33,7 +32,7 @@ from rlxflow.backends.cpu.kernels.transpose import transpose_block
 from rlxflow.backends.cpu.target import Target
 
 QUERIES = 32  # tokens that share transposed keys
-MOST_RANGES = 16  # of the keys that a single token sees
+MOST_ITEMS = 32  # into which the work of a single token is cut, whatever the number of threads
 PROMPT = 64  # tokens that make a prompt; fewer have the sums of f32 products, as single tokens have
 
 
@@ -71,9 +70,14 @@ class CachedAttention:
         return PromptAttention(self.shape, self.group, self.half, self.sinks, *strides)
 
     @property
+    def ranges(self) -> int:
+        """Ranges that the keys a single token sees are cut into, at most."""
+        return -(-MOST_ITEMS // self.kv_heads)
+
+    @property
     def range_floats(self) -> int:
-        """Records of all ranges and heads of a sequence."""
-        return MOST_RANGES * self.heads * self.shape.record_floats
+        """Records of all ranges and heads of a sequence; a window may begin within one range more."""
+        return (self.ranges + 1) * self.heads * self.shape.record_floats
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,7 @@ def ranges_of(code: Code, a: CachedAttention, position: Value) -> Ranges:
     start = i64(0)
     if a.window:
         start = code.sub(stop, code.minimum(stop, i64(a.window)))
-    # one range more than asked for, where the first one begins before `start`, and one for the rest
-    step = KEYS * (MOST_RANGES - 2)
+    step = KEYS * a.ranges
     blocks = code.sdiv(code.add(code.sub(stop, start), i64(step - 1)), i64(step))
     size = code.mul(blocks, i64(KEYS))
     first = code.sdiv(start, size)
@@ -257,8 +260,8 @@ def _one_token(module: Module, a: CachedAttention) -> Any:
 
         def block(first: Value, _: tuple[Value, ...]) -> None:
             count = code.minimum(code.sub(stop, first), KEYS)
-            k = _block(code, a, keys, first, count, code.at(scratch, places.wide_keys))
-            v = _block(code, a, values, first, count, code.at(scratch, places.wide_values))
+            kind = HALF if a.half else F32
+            k, v = (code.at(cache, code.mul(first, i64(a.head_dim)), kind) for cache in (keys, values))
             for h in range(0, a.group, height):
                 tile = _tile(module, a, min(height, a.group - h), False)
                 own = [code.at(q, h * a.head_dim), code.at(records, h * record)]
@@ -327,7 +330,7 @@ def _many_tokens(module: Module, a: CachedAttention) -> Any:
 def _tile(module: Module, a: CachedAttention, rows: int, tokens: bool) -> Any:
     """The function (q, records, keys, values, scores, count, first key, position) that lets some rows meet a
     block: consecutive tokens and transposed keys, or heads of one token and keys as they lie."""
-    score = score_transposed if tokens else score_rows
+    half = a.half and not tokens  # the keys and values of several tokens are widened for all of them
 
     def body(
         code: Code, q: Value, records: Value, keys: Value, values: Value, scores: Value, count: Value,
@@ -337,10 +340,14 @@ def _tile(module: Module, a: CachedAttention, rows: int, tokens: bool) -> Any:
         queries = [code.at(q, r * stride) for r in range(rows)]
         own = [code.at(records, r * a.shape.record_floats) for r in range(rows)]
         positions = [code.add(position, i64(r)) if tokens else position for r in range(rows)]
-        meet_block(
-            code, a.shape, scores, own, values, count, first, positions,
-            lambda code, lines, count: score(code, a.head_dim, queries, keys, lines, count),
-        )  # fmt: skip
+
+        def score(code: Code, lines: Items[Value], count: Value) -> None:
+            if tokens:
+                score_transposed(code, a.head_dim, queries, keys, lines, count)
+            else:
+                score_rows(code, a.head_dim, half, queries, keys, lines, count)
+
+        meet_block(code, a.shape, scores, own, values, count, first, positions, score, half)
 
     return module.function(("cached tile", a, rows, tokens), [PTR] * 5 + [I64] * 3, body)
 
@@ -356,7 +363,6 @@ def _block(code: Code, a: CachedAttention, cache: Value, first: Value, count: Va
         line, target = code.at(source, start, HALF), code.at(wide, start)
         for d in range(0, a.head_dim, code.lanes):
             lanes = min(code.lanes, a.head_dim - d)
-            code.prefetch(line, (AHEAD + d) // 2, near=False)
             code.put_vector(code.get_half(line, d, lanes), target, d, lanes)
 
     code.loop(0, count, 1, row)

@@ -6,12 +6,12 @@ and the lanes of as many keys as a vector has are added up together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import F32, Code, Value, i64
-from rlxflow.backends.cpu.kernels.running_softmax import AHEAD, KEYS
+from rlxflow.backends.cpu.code import F32, HALF, Code, Value, i64
+from rlxflow.backends.cpu.kernels.running_softmax import KEYS
 
 PAIR = 2  # vectors of keys that are scored at once
 
@@ -41,60 +41,62 @@ def score_transposed(
 
 
 def score_rows(
-    code: Code, head_dim: int, queries: Sequence[Value], keys: Value, lines: Sequence[Value], count: Value
+    code: Code,
+    head_dim: int,
+    half: bool,
+    queries: Sequence[Value],
+    keys: Value,
+    lines: Sequence[Value],
+    count: Value,
 ) -> None:
-    """keys: rows of `head_dim`; of a last vector that is not full, the last key is repeated."""
-    lanes = code.lanes
+    """keys: rows of `head_dim`, f16 if `half`; a last vector that is not full repeats the last key."""
+    lanes, kind = code.lanes, HALF if half else F32
     whole = code.and_(count, i64(-lanes))
+    places = [(d, min(lanes, head_dim - d)) for d in range(0, head_dim, lanes)]
+    channels = [[code.get_vector(query, d, size) for d, size in places] for query in queries]
+    load = code.get_half if half else code.get_vector
+
+    def score(place: Value) -> list[Value]:
+        """Sums that together are q·k, of every query."""
+        code.in_order()  # keys are read as they lie in memory
+        key = [load(place, d, size) for d, size in places]
+        sums = [code.zero] * len(queries)
+        for i, channel in enumerate(key):
+            sums = [code.fma_(query[i], channel, sum_) for query, sum_ in zip(channels, sums, strict=True)]
+        return sums
+
+    def vector(places: Sequence[Value], j: Value) -> None:
+        """The scores of as many keys as a vector has lanes, at place `j` of the lines."""
+        for line, total in zip(lines, _totals(code, places, score), strict=True):
+            code.put_vector(total, line, j)
+
+    def row(number: Value) -> Value:
+        return code.at(keys, code.mul(number, i64(head_dim)), kind)
 
     def full(j: Value, _: tuple[Value, ...]) -> None:
-        some = code.at(keys, code.mul(j, i64(head_dim)))
-        rows = [code.at(some, i * head_dim) for i in range(lanes)]
-        _score_vector(code, head_dim, queries, rows, lines, j)
+        vector([code.at(row(j), i * head_dim, kind) for i in range(lanes)], j)
 
     code.loop(0, whole, lanes, full)
     with code.if_then(code.icmp_signed("<", whole, count)):
         last = code.sub(count, i64(1))
-        numbers = [code.minimum(code.add(whole, i64(i)), last) for i in range(lanes)]
-        rows = [code.at(keys, code.mul(n, i64(head_dim))) for n in numbers]
-        _score_vector(code, head_dim, queries, rows, lines, whole)
+        vector([row(code.minimum(code.add(whole, i64(i)), last)) for i in range(lanes)], whole)
 
 
-def _score_vector(
-    code: Code,
-    head_dim: int,
-    queries: Sequence[Value],
-    rows: Sequence[Value],
-    lines: Sequence[Value],
-    j: Value,
-) -> None:
-    """The scores of as many keys as a vector has lanes, at place `j` of the lines."""
-    places = [(d, min(code.lanes, head_dim - d)) for d in range(0, head_dim, code.lanes)]
-    for number, (query, line) in enumerate(zip(queries, lines, strict=True)):
-        channels = [code.get_vector(query, d, count) for d, count in places]
-        sums = []
-        for row in rows:  # in the order of memory
-            total = code.zero
-            for (d, count), channel in zip(places, channels, strict=True):
-                total = code.fma_(channel, code.get_vector(row, d, count), total)
-                if number == 0:
-                    code.prefetch(row, AHEAD + d, near=False)
-            sums.append(total)
-        code.put_vector(totals(code, sums), line, j)
+def _totals(code: Code, items: Sequence[Value], sums: Callable[[Value], list[Value]]) -> list[Value]:
+    """Of every vector that `sums` gives of an item, the sum of its lanes: lane i of the result is item i's.
+
+    Halves of two vectors are added as soon as there are two, so that few are held at a time.
+    """
+    if len(items) == 1:
+        return sums(items[0])
+    middle = len(items) // 2
+    halves = (_totals(code, part, sums) for part in (items[:middle], items[middle:]))
+    return [_added_halves(code, code.lanes // middle, a, b) for a, b in zip(*halves, strict=True)]
 
 
-def totals(code: Code, vectors: Sequence[Value]) -> Value:
-    """Lane i of the result is the sum of the lanes of vector i: halves of two vectors are added at a time."""
-    lanes, rows = code.lanes, vectors
-    size = lanes  # lanes that belong to one vector
-    while size > 1:
-        half = size // 2
-        low = [x for v in (0, lanes) for g in range(0, lanes, size) for x in range(v + g, v + g + half)]
-        high = [x + half for x in low]
-        pick = [ir.Constant(code.ints, p) for p in (low, high)]
-        rows = [
-            code.fadd(*(code.shuffle_vector(a, b, p) for p in pick))
-            for a, b in zip(rows[::2], rows[1::2], strict=True)
-        ]
-        size = half
-    return rows[0]
+def _added_halves(code: Code, size: int, a: Value, b: Value) -> Value:
+    """Of runs of `size` lanes in two vectors, half as long ones: the two halves of each added, a's first."""
+    lanes, half = code.lanes, size // 2
+    low = [x for v in (0, lanes) for g in range(0, lanes, size) for x in range(v + g, v + g + half)]
+    high = [x + half for x in low]
+    return code.fadd(*(code.shuffle_vector(a, b, ir.Constant(code.ints, p)) for p in (low, high)))

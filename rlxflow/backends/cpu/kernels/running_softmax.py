@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.backends.cpu import math
-from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, f32, i64
+from rlxflow.backends.cpu.code import F32, HALF, I64, PTR, Code, Module, Value, f32, i64
 
 KEYS = 64  # of a block
-AHEAD = 2048  # floats: what is fetched while a key or value is worked on
 TOP, TOTAL, FACTOR, SUMS = (
     0,
     1,
@@ -61,10 +60,11 @@ def meet_block(
     first_key: Value,
     positions: Sequence[Value],
     score: Scorer,
+    half: bool = False,
 ) -> None:
     """Take the `count` keys from position `first_key` on into the records of some rows at these positions.
 
-    `scores` has room for KEYS floats per row; values: f32 rows of `head_dim`.
+    `scores` has room for KEYS floats per row; values: rows of `head_dim`, f16 if `half`.
     """
     lines = [code.at(scores, r * KEYS) for r in range(len(records))]
     score(code, lines, count)
@@ -72,7 +72,7 @@ def meet_block(
         end = code.minimum(code.add(code.sub(position, first_key), i64(1)), count)
         start = code.sub(code.add(code.sub(position, first_key), i64(1)), i64(shape.window))
         code.call(_weights(code.owner, shape), [line, record, start, end, count])
-    _add_values(code, shape, lines, records, values, count)
+    _add_values(code, shape, lines, records, values, count, half)
 
 
 def _weights(module: Module, shape: Shape) -> Any:
@@ -115,20 +115,24 @@ def _weights(module: Module, shape: Shape) -> Any:
 
 
 def _add_values(
-    code: Code, shape: Shape, lines: Sequence[Value], records: Sequence[Value], values: Value, count: Value
+    code: Code,
+    shape: Shape,
+    lines: Sequence[Value],
+    records: Sequence[Value],
+    values: Value,
+    count: Value,
+    half: bool,
 ) -> None:
     """sums = factor · sums + Σ weight·v, a few vectors of columns at a time."""
     width = max(1, (2 * code.owner.target.tile_rows) // len(lines))
     starts = range(0, shape.head_dim, code.lanes)
+    load = code.get_half if half else code.get_vector
     for first in range(0, len(starts), width):
         columns = [(c, min(code.lanes, shape.head_dim - c)) for c in starts[first : first + width]]
 
         def step(j: Value, sums: tuple[Value, ...], columns: list[tuple[int, int]] = columns) -> list[Value]:
-            row = code.at(values, code.mul(j, i64(shape.head_dim)))
-            loaded = []
-            for c, lanes in columns:
-                loaded.append(code.get_vector(row, c, lanes))
-                code.prefetch(row, AHEAD + c, near=False)
+            row = code.at(values, code.mul(j, i64(shape.head_dim)), HALF if half else F32)
+            loaded = [load(row, c, lanes) for c, lanes in columns]
             new = []
             for r, line in enumerate(lines):
                 weight = code.splat(code.get(line, j))
