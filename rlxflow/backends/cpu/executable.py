@@ -35,6 +35,8 @@ from rlxflow.errors import InputError, nearest
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 
+_WAVE = slice(Job.CHUNKS, Job.TOGETHER)
+_POSITIONS = Job.AXES + AXIS_WORDS.index(Frame.POSITION)
 PARTS = 2  # of a step per thread, where threads work together
 WAVE_TOKENS = 4096  # tokens per thread between two looks at signals
 
@@ -79,6 +81,8 @@ class CpuExecutable:
         self._memory = Memory(Frame.SIZE * len(plan.axes))
         self._job = aligned((Job.AXES + len(AXIS_WORDS) * len(plan.axes),), np.int64)
         self._job_address = address(self._job)
+        self._job_is_for: tuple[Layout, int, int] | None = None
+        self._wave = 1  # chunks between two looks at signals
 
     @property
     def steps(self) -> list[str]:
@@ -146,18 +150,11 @@ class CpuExecutable:
 
         `kept` holds what the call points at, the positions of its tokens first.
         """
-        threads, together, counts = self._team.size, layout.together, layout.counts
-        places = self._memory.reserve(
-            threads,
-            self._scratch.floats(max(r.longest for r in layout.axes)),
-            1 if together else threads,
-            self.plan.arena.floats(counts),
-        )
-        count = len(layout.chunks) - 1
-        step = min(count, max(threads, WAVE_TOKENS * threads // max(counts[1:])))
-        words = len(self.plan.steps) * COUNTER_WORDS * step if together else 0
+        if self._job_is_for != (layout, bits, capacity):
+            self._set_job(layout, bits, capacity)
+        self._job[_POSITIONS] = address(kept[0])
         if self._checks is not None:
-            slots = self.plan.arena.ranges(self._memory.arenas(), counts)
+            slots = self.plan.arena.ranges(self._memory.arenas(), layout.counts)
             own = [
                 self._pointers.table,
                 self._job,
@@ -168,20 +165,34 @@ class CpuExecutable:
             self._checks.begin([*own, *kept, *self._pointers.weights], slots)
         if self.trace is not None:
             self.trace.begin()
-        axes = [
-            word
-            for rows, most in zip(layout.row_addresses, counts[1:], strict=True)
-            for word in (*rows, most)
-        ]
-        axes[AXIS_WORDS.index(Frame.POSITION)] = address(kept[0])
+        count, step = len(layout.chunks) - 1, self._wave
         for first in range(0, count, step):
-            self._job[:] = (
-                *(self._pointers.address, layout.chunks_address + 8 * first, min(step, count - first), 0),
-                *(together, threads * PARTS, places, bits),
-                *(counts[0], capacity, self._memory.counters(words), *axes),
-            )
+            self._job[_WAVE] = (layout.chunks_address + 8 * first, min(step, count - first), 0)
+            self._memory.counters.fill(0)
             self._team.run(self._run, self._job_address)
         if self.trace is not None:
             self.trace.end()
         if self._checks is not None:
             self._checks.end(self.steps)
+
+    def _set_job(self, layout: Layout, bits: int, capacity: int) -> None:
+        """Fill the job, but for positions and for what differs between waves: calls are often alike."""
+        threads, together, counts = self._team.size, layout.together, layout.counts
+        self._wave = min(len(layout.chunks) - 1, max(threads, WAVE_TOKENS * threads // max(counts[1:])))
+        places = self._memory.reserve(
+            threads,
+            self._scratch.floats(max(r.longest for r in layout.axes)),
+            1 if together else threads,
+            self.plan.arena.floats(counts),
+        )
+        words = len(self.plan.steps) * COUNTER_WORDS * self._wave if together else 0
+        axes = [
+            word
+            for rows, most in zip(layout.row_addresses, counts[1:], strict=True)
+            for word in (*rows, most)
+        ]
+        self._job[:] = (
+            *(self._pointers.address, 0, 0, 0, together, threads * PARTS, places, bits),
+            *(counts[0], capacity, self._memory.reserve_counters(words), *axes),
+        )
+        self._job_is_for = (layout, bits, capacity)

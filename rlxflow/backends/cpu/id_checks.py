@@ -33,7 +33,7 @@ def check_ids(
         else:
             ids = made[check.ids]
         rows = check.rows
-        if rows and not int(ids.view(f"u{ids.itemsize}").max(initial=0)) >= rows:
+        if rows and np.maximum.reduce(ids.view(f"u{ids.itemsize}"), axis=None, initial=0) < rows:
             continue  # negative ones are very large
         if not rows:  # the tokens of each sequence
             lengths = np.diff(ragged.offsets)

@@ -76,6 +76,7 @@ class Memory:
         self._scratch: list[Array] = []
         self._arenas: list[Array] = []
         self._counters: list[Array] = []
+        self.counters = np.zeros(0, np.int64)
         self._places = np.zeros(0, np.uint64)
         self._reserved = (0, 0, 0, 0)
 
@@ -96,13 +97,11 @@ class Memory:
             self._places = np.array(own, np.uint64).ravel()
         return address(self._places)
 
-    def counters(self, words: int) -> int:
-        """Where so many words of zeros lie."""
-        if not words:
-            return 0
+    def reserve_counters(self, words: int) -> int:
+        """Room for so many counters, which are zeroed before they are used; where they lie."""
         _grow(self._counters, 1, 2 * words)
-        self._counters[0].view(np.int64)[:words] = 0
-        return address(self._counters[0])
+        self.counters = self._counters[0].view(np.int64)[:words]
+        return address(self.counters) if words else 0
 
     def arrays(self) -> list[Array]:
         return [*self._frames, *self._scratch, self._places]
