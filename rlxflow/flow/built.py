@@ -84,8 +84,11 @@ def build(
     from rlxflow.profile.load import load_profile
 
     settings = load_profile(profile)
-    raise_problems(flow, flow.check())
-    plan = plan_weights(flow.weights(), source, prefixes=prefixes, expected_unused=unused)
+    try:
+        plan = plan_weights(flow.weights(), source, prefixes=prefixes, expected_unused=unused)
+    except Exception:
+        raise_problems(flow, flow.check())  # a flow that is wrong in itself comes first
+        raise
     lowered = lower(
         flow,
         param_types(plan),
@@ -95,7 +98,9 @@ def build(
     raise_problems(flow, lowered.problems)
     assert lowered.graph is not None  # no problems means there is a graph
     graph = flow.extensions.apply(verify(lowered.graph))
-    return BuiltModel(flow, verify(graph), source, plan, settings, expected)
+    if graph is not lowered.graph:
+        verify(graph)
+    return BuiltModel(flow, graph, source, plan, settings, expected)
 
 
 def param_types(plan: WeightPlan) -> dict[str, tuple[str, Type] | None]:
