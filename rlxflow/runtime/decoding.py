@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rlxflow.runtime.model import Model
 
 CHUNK = 512  # tokens per call: bounds what a long prompt takes in memory, and an interrupt is served soon
+FIRST_ROOM = 128  # positions of the smallest caches
 _UNCHECKED = 64 << 20  # caches below this are not compared with the free memory
 
 
@@ -90,13 +91,16 @@ class Decoding:
             tokens.clear()
 
     def _room(self, needed: int) -> CacheState:
-        """The caches with room for `needed` positions; they at least double, up to the model's last one."""
+        """The caches with room for `needed` positions; they at least double, up to the model's last one.
+
+        The first have room for twice as many: what a short text does not need would only be memory to clear.
+        """
         state = self._state
         if state is not None and needed <= state.capacity:
             return state
-        doubled = max(needed, CHUNK if state is None else 2 * state.capacity)
+        doubled = max(2 * (needed if state is None else state.capacity), FIRST_ROOM)
         last = self._model.max_positions
-        capacity = doubled if last is None else max(needed, min(doubled, last))
+        capacity = max(needed, doubled if last is None else min(doubled, last))
         check_cache_room(self._model.graph, len(self.tokens), capacity, self.nbytes)
         if state is None:
             self._state = state = self._model.executable.new_state(len(self.tokens), capacity)

@@ -147,7 +147,7 @@ def test_caches_grow_by_doubling_to_the_last_position(
     model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert model.max_positions is not None
-    monkeypatch.setattr("rlxflow.runtime.decoding.CHUNK", 4)
+    monkeypatch.setattr("rlxflow.runtime.decoding.FIRST_ROOM", 4)
     decoding, sizes = Decoding(model), []
     for _ in range(model.max_positions):
         decoding.feed({0: [1]})
