@@ -17,7 +17,6 @@ from rlxflow.flow.recipe import ModelRecipe, find_gguf_recipe
 from rlxflow.runtime.embedding_settings import EmbeddingSettings, read_embedding_settings
 from rlxflow.weights.directory import open_directory, open_weights
 from rlxflow.weights.file_bytes import FileBytes
-from rlxflow.weights.gguf import GgufFile
 from rlxflow.weights.gguf_config import GgufRecipe, gguf_config, gguf_pooling
 from rlxflow.weights.gguf_values import gguf_architecture
 from rlxflow.weights.json_file import read_json
@@ -143,6 +142,8 @@ class GgufModelFiles:
     images = None
 
     def __init__(self, path: Path) -> None:
+        from rlxflow.weights.gguf import GgufFile
+
         self.file = GgufFile(path)
         self.path = path
         self.where = printable(path)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rlxflow.dtypes import Array, to_numpy
-from rlxflow.errors import CorruptFile, UnsupportedFile, WeightsError, printable
+from rlxflow.errors import CorruptFile, WeightsError, printable
 from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.gguf_reader import GgufHeader, read_header
-from rlxflow.weights.gguf_types import is_read
+from rlxflow.weights.gguf_types import check_read
 from rlxflow.weights.source import TensorInfo, missing
 
 _PART_NAME = re.compile(r"(?P<stem>.*)-(?P<index>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
@@ -62,17 +62,6 @@ class GgufFile:
         if info.dtype.packed:
             return data.reshape(*info.shape[:-1], -1)
         return data.view(to_numpy(info.dtype)).reshape(info.shape)
-
-
-def check_read(info: TensorInfo) -> None:
-    """Raise `UnsupportedFile` (W041) for a tensor type that is listed but cannot be read."""
-    if not is_read(info.dtype):
-        raise UnsupportedFile(
-            f"tensor {printable(info.key)!r} is {info.dtype}, which rlxflow does not read",
-            code="RLX-W041",
-            where=info.where,
-            hint="use a file quantised to Q4_0…Q8_0, Q2_K…Q6_K, F16, BF16 or F32",
-        )
 
 
 def _open_parts(path: Path) -> list[tuple[FileBytes, GgufHeader]]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlxflow.errors import printable
-from rlxflow.weights.gguf import GgufFile
 from rlxflow.weights.gguf_values import CONVERT_AGAIN, MAX_LAYERS, GgufValues
 from rlxflow.weights.names import GgufName
+
+if TYPE_CHECKING:
+    from rlxflow.weights.gguf import GgufFile
 
 _POOLING = {0: None, 1: "mean", 2: "cls", 3: "last"}
 

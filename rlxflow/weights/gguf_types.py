@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from rlxflow import dtypes
 from rlxflow.dtypes import DTYPES, DType
+from rlxflow.errors import UnsupportedFile, printable
+from rlxflow.weights.source import TensorInfo
 
 _READ: dict[int, DType] = {
     0: dtypes.f32,
@@ -67,3 +69,14 @@ REMOVED_TYPES: dict[int, str] = {
 def is_read(dtype: DType) -> bool:
     """True for the types whose tensors can be read, not only listed."""
     return DTYPES.get(dtype.name) == dtype
+
+
+def check_read(info: TensorInfo) -> None:
+    """Raise `UnsupportedFile` (W041) for a tensor type that is listed but cannot be read."""
+    if not is_read(info.dtype):
+        raise UnsupportedFile(
+            f"tensor {printable(info.key)!r} is {info.dtype}, which rlxflow does not read",
+            code="RLX-W041",
+            where=info.where,
+            hint="use a file quantised to Q4_0…Q8_0, Q2_K…Q6_K, F16, BF16 or F32",
+        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlxflow.errors import ConfigError, printable
-from rlxflow.weights.gguf import GgufFile
+
+if TYPE_CHECKING:
+    from rlxflow.weights.gguf import GgufFile
 
 CONVERT_AGAIN = "the file was converted wrongly; convert the model again"
 MAX_LAYERS = 100_000

@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import CorruptFile, ShapeMismatch, UnsupportedFile, printable
-from rlxflow.weights.gguf import GgufFile, check_read
+from rlxflow.weights.gguf_types import check_read
 from rlxflow.weights.source import TensorInfo, missing
+
+if TYPE_CHECKING:
+    from rlxflow.weights.gguf import GgufFile
 
 ROPE_FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
