@@ -304,12 +304,15 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
         """max(a, b) per lane; b where either is NaN."""
         return self.select(self.fcmp_ordered(">", a, b), a, b)
 
+    def interleaved(self, a: Value, b: Value) -> tuple[Value, Value]:
+        """a[0], b[0], a[1], b[1] and so on, as two vectors."""
+        numbers = [x for i in range(self.lanes) for x in (i, self.lanes + i)]
+        low, high = (ir.Constant(self.ints, half) for half in (numbers[: self.lanes], numbers[self.lanes :]))
+        return self.shuffle_vector(a, b, low), self.shuffle_vector(a, b, high)
+
     def transposed(self, rows: list[Value]) -> list[Value]:
         """`lanes` vectors as the rows of a square; its columns."""
         half = self.lanes // 2
-        low = ir.Constant(self.ints, [x for i in range(half) for x in (i, self.lanes + i)])
-        high = ir.Constant(self.ints, [x for i in range(half, self.lanes) for x in (i, self.lanes + i)])
         for _ in range(self.lanes.bit_length() - 1):
-            pairs = [(rows[i], rows[i + half]) for i in range(half)]
-            rows = [self.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
+            rows = [v for i in range(half) for v in self.interleaved(rows[i], rows[i + half])]
         return rows

@@ -23,17 +23,21 @@ class Quantised:
     - its q, u8 in 0 … 255, four to a word.
 
     The last word of q is filled up with zeros; there is room up to a multiple of 16. `block` and `group`
-    count elements and are multiples of 16; 0 is the whole row. The last block of a row may be shorter, if it
-    is one group.
+    count elements and are multiples of 16. The last block of a row may be shorter, if it is one group.
+
+    With `rotated`, and a power of two in a block, x is H·x in whole blocks: H is the symmetric
+    Hadamard matrix of ±1, which spreads one large element over all of its block. Weights that are H·w / block
+    give the same products.
     """
 
-    block: int = 0
-    group: int = 0
+    block: int
+    group: int = 0  # 0: the whole block
     affine: bool = False
+    rotated: bool = False
 
     def blocks(self, depth: int) -> tuple[int, int]:
         """Whole blocks of a row of `depth` elements, and the elements of a shorter last one."""
-        return divmod(depth, self.block) if self.block else (0, depth)
+        return divmod(depth, self.block)
 
     def groups(self, size: int) -> int:
         """Sums of a block of `size` elements."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import TARGETS, Array, Program, rand
+from test_quantise import hadamard
 
 from rlxflow.backends.cpu.code import PTR, Code, Module
 from rlxflow.backends.cpu.form import find_form, form_for
@@ -37,6 +38,8 @@ def int8_product(x: Array, w: Array) -> Array:
     total = np.zeros((len(x), len(w)))
     for k in range(0, x.shape[1], 64):
         a, b = x[:, k : k + 64], w[:, k : k + 64]
+        if a.shape[1] == 64:
+            a, b = hadamard(a), hadamard(b) / 64
         low, top = a.min(1, keepdims=True), np.abs(b).max(1, keepdims=True)
         span = a.max(1, keepdims=True) - low
         factor = np.where(span > 0, np.float32(255) / np.where(span > 0, span, 1), 0).astype(np.float32)

@@ -33,16 +33,25 @@ def expected(x: Array, group: int, affine: bool) -> tuple[Array, Array, Array]:
     return scale[:, 0], low if affine else -q.reshape(len(x), -1, group or x.shape[1]).sum(2), q
 
 
-LAYOUTS = [(1, 0, 0), (5, 0, 0), (16, 0, 0), (47, 0, 0), (130, 0, 0), (130, 32, 0), (96, 32, 0), (64, 32, 16),
-           (512, 256, 32)]  # fmt: skip
+def hadamard(x: Array) -> Array:
+    """H·x of every row, in f32: its halves summed and subtracted, and so on."""
+    if x.shape[1] == 1:
+        return x
+    first, second = np.split(x, 2, axis=1)
+    return np.hstack([hadamard(first + second), hadamard(first - second)])
+
+
+LAYOUTS = [(1, 32, 0), (5, 32, 0), (16, 32, 0), (47, 64, 0), (130, 64, 0), (130, 32, 0), (96, 32, 0),
+           (64, 32, 16), (512, 128, 32)]  # fmt: skip
 
 
 @targets
 @pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize(("depth", "block", "group"), LAYOUTS)
-def test_quantised_rows(depth: int, block: int, group: int, affine: bool, target: str) -> None:
+def test_quantised_rows(depth: int, block: int, group: int, rotated: bool, affine: bool, target: str) -> None:
     group = 0 if affine else group
-    layout = Quantised(block, group, affine)
+    layout = Quantised(block, group, affine, rotated)
     rng = np.random.default_rng(depth)
     x = aligned((6, depth))
     x[:] = rng.standard_normal(x.shape) * 10.0 ** rng.integers(-6, 6, (6, 1))
@@ -50,9 +59,10 @@ def test_quantised_rows(depth: int, block: int, group: int, affine: bool, target
     stride = layout.row_words(depth)
     out = aligned((6, stride), np.uint32)
     run_kernel(Quantise(layout, depth, depth, stride, "token"), x, out, target)
-    size, at = block or depth, 0
-    for k in range(0, depth, size):
-        part = x[:, k : k + size]
+    at = 0
+    for k in range(0, depth, block):
+        part = x[:, k : k + block]
+        part = hadamard(part) if rotated and part.shape[1] == block else part
         width = part.shape[1]
         scale, second, q = expected(part, group, affine)
         found = out[:, at : at + layout.block_words(width)]

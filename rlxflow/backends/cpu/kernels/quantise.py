@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from llvmlite import ir
 
@@ -11,11 +12,11 @@ from rlxflow.backends.cpu.code import F32, I8, I32, PTR, Code, Index, Module, Va
 from rlxflow.backends.cpu.domain import Domain
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
-from rlxflow.backends.cpu.kernels.windows import UNROLL, windows
 from rlxflow.backends.cpu.quantised import Quantised
 
 SMALLEST = 1e-30  # of a block's range; below, all its q are 0, so that the reciprocal stays finite
 ROUND, ROUND_BITS = 12582912.0, 0x4B400000  # 1.5·2²³: adding it rounds to an integer, found in the low bits
+Combine = Callable[[Value, Value], Value]
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
 
             def block(number: Index, size: int) -> None:
                 start = code.at(source, code.mul(i64(number), i64(layout.block)))
-                result = code.at(target, code.mul(i64(number), i64(words)))
-                (_affine if layout.affine else _symmetric)(code, layout, size, start, result)
+                _block(code, layout, size, start, code.at(target, code.mul(i64(number), i64(words))))
 
             code.loop(0, whole, 1, lambda number, _: block(number, layout.block))
             if rest:
@@ -59,38 +59,65 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     return module.function(("quantise", kernel), [PTR] * 3, body)
 
 
-def _symmetric(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
-    top = _extreme(code, size, x, lambda a, b: maximum(code, a, code.per_lane("fabs", b)))
+def _block(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
+    starts = range(0, size, code.lanes)
+    vectors = [code.get_vector(x, j, None if j + code.lanes <= size else size - j) for j in starts]
+    if layout.rotated and size == layout.block:
+        vectors = rotated(code, vectors)
+    (_affine if layout.affine else _symmetric)(code, layout, size, vectors, out)
+
+
+def rotated(code: Code, vectors: Sequence[Value]) -> list[Value]:
+    """H·x for the Hadamard matrix H of all n elements.
+
+    y[2k] = x[k] + x[k + n/2] and y[2k + 1] = x[k] - x[k + n/2], log2 n times over.
+    """
+    half = len(vectors) // 2
+    for _ in range((len(vectors) * code.lanes).bit_length() - 1):
+        pairs = list(zip(vectors[:half], vectors[half:], strict=True))
+        vectors = [v for a, b in pairs for v in code.interleaved(code.fadd(a, b), code.fsub(a, b))]
+    return list(vectors)
+
+
+def _symmetric(code: Code, layout: Quantised, size: int, vectors: list[Value], out: Value) -> None:
+    top = _extreme(code, maximum, [code.per_lane("fabs", v) for v in vectors])
     factor = _scale(code, top, 127.0, out)
-    width = size // layout.groups(size)
-    minus = ir.Constant(I32, 0)
-    for group in range(layout.groups(size)):
-        values = code.at(out, layout.values_at(size) + group * width // 4)
-        total = _write(code, width, code.at(x, group * width), code.zero, factor, values)
+    groups = layout.groups(size)
+    count, minus = -(-len(vectors) // groups), I32(0)
+    for group in range(groups):
+        place = code.at(out, layout.values_at(size) + group * size // groups // 4)
+        part = [code.fmul(v, factor) for v in vectors[group * count : (group + 1) * count]]
+        total = code.reduce(code.add, _tree(code.add, _write(code, size // groups, part, place)))
         code.put(code.neg(total), out, 1 + group)
         minus = code.sub(minus, total)
     scaled = code.fmul(code.get(out), code.sitofp(minus, F32))
-    code.put(scaled, out, 1 + layout.groups(size))
+    code.put(scaled, out, 1 + groups)
 
 
-def _affine(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
-    low = _extreme(code, size, x, lambda a, b: minimum(code, a, b))
-    high = _extreme(code, size, x, lambda a, b: maximum(code, a, b))
+def _affine(code: Code, layout: Quantised, size: int, vectors: list[Value], out: Value) -> None:
+    known = list(vectors)
+    if rest := size % code.lanes:  # lanes beyond the row do not count
+        first = code.splat(code.extract_element(vectors[0], I32(0)))
+        known[-1] = code.select(code.first(rest), vectors[-1], first)
+    low, high = _extreme(code, minimum, known), _extreme(code, maximum, known)
     code.put(low, out, 1)
     factor = _scale(code, code.fsub(high, low), 255.0, out)
-    _write(code, size, x, code.splat(low), factor, code.at(out, layout.values_at(size)))
+    scaled = [code.fmul(code.fsub(v, code.splat(low)), factor) for v in vectors]
+    _write(code, size, scaled, code.at(out, layout.values_at(size)))
 
 
-def _extreme(code: Code, size: int, x: Value, widen: Callable[[Value, Value], Value]) -> Value:
+def _tree(combine: Combine, vectors: Sequence[Value]) -> Value:
+    """All vectors combined, neighbours first."""
+    while len(vectors) > 1:
+        pairs = [combine(a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=False)]
+        vectors = pairs + list(vectors[len(pairs) * 2 :])
+    return vectors[0]
+
+
+def _extreme(code: Code, widen: Callable[[Code, Value, Value], Value], vectors: Sequence[Value]) -> Value:
     """`widen` over all elements; NaN where one is."""
-    first = code.splat(code.get(x))
-
-    def window(j: Index, lanes: int | None, kept: Value) -> Value:
-        value = code.get_vector(x, j, lanes)
-        return widen(kept, value if lanes is None else code.select(code.first(lanes), value, first))
-
-    found = windows(code, size, window, [widen(first, first)] * UNROLL)
-    return code.reduce(widen, widen(widen(found[0], found[1]), widen(found[2], found[3])))
+    combine = partial(widen, code)
+    return code.reduce(combine, _tree(combine, vectors))
 
 
 def _scale(code: Code, span: Value, steps: float, out: Value) -> Value:
@@ -100,17 +127,14 @@ def _scale(code: Code, span: Value, steps: float, out: Value) -> Value:
     return code.splat(code.select(tiny, f32(0.0), code.fdiv(f32(steps), span)))
 
 
-def _write(code: Code, width: int, x: Value, low: Value, factor: Value, out: Value) -> Value:
-    """Write `width` q = round((x - low) · factor), and zeros up to a whole vector; their sum."""
-    bytes_ = ir.VectorType(I8, code.lanes)
-
-    def write(j: Index, lanes: int | None, total: Value) -> Value:
-        scaled = code.fmul(code.fsub(code.get_vector(x, j, lanes), low), factor)
-        bits = code.bitcast(code.fadd(scaled, code.fill(ROUND)), code.ints)
+def _write(code: Code, size: int, scaled: Sequence[Value], out: Value) -> list[Value]:
+    """Write `size` q, rounded to even, and zeros up to a whole vector; the q."""
+    rounded = []
+    for number, value in enumerate(scaled):
+        bits = code.bitcast(code.fadd(value, code.fill(ROUND)), code.ints)
         q = code.sub(bits, code.fill_int(ROUND_BITS))
-        q = q if lanes is None else code.select(code.first(lanes), q, code.nothing)
-        code.put_as(code.trunc(q, bytes_), code.at(out, j, I8))
-        return code.add(total, q)
-
-    sums = windows(code, width, write, [code.nothing] * UNROLL)
-    return code.reduce(code.add, code.add(code.add(sums[0], sums[1]), code.add(sums[2], sums[3])))
+        rest = size - number * code.lanes
+        q = q if rest >= code.lanes else code.select(code.first(rest), q, code.nothing)
+        code.put_as(code.trunc(q, ir.VectorType(I8, code.lanes)), code.at(out, number * code.lanes, I8))
+        rounded.append(q)
+    return rounded
