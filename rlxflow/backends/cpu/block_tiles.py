@@ -205,7 +205,7 @@ def _f32_tile(tile: Tile, blocks: Blocks) -> None:
         def element(k: Value, kept: tuple[Value, ...]) -> list[Value]:
             line = code.mul(k, i64(panel))
             values = [_own(code, room, code.add(line, i64(c * code.lanes))) for c in (0, 1)]
-            return tile.add_products(kept, [tile.splat(place, k) for place in places], values)
+            return tile.add_products(kept, places, k, values)
 
         return code.loop(0, blocks.unit, 1, element, sums)
 

@@ -85,7 +85,7 @@ class HalfForm:
                     if widen is self.low:
                         tile.fetch(word)
                     weights = [widen(code, w) for w in tile.words(word)]
-                    return tile.add_products(sums, [tile.splat(row, j) for row in rows], weights)
+                    return tile.add_products(sums, rows, j, weights)
 
                 return code.loop(0, count, 1, step, sums)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from rlxflow.backends.cpu.code import F32, I64, PTR, Code, Index, Module, Value, i64
+from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Index, Module, Value, i64
 
 LINE = 16  # words of a cache line
 TILE_ARGUMENTS = (PTR, PTR, PTR, I64, PTR, I64, I64, I64)
@@ -61,10 +61,23 @@ class Tile:
         return self.code.splat(self.code.get(row, word, kind))
 
     def add_products(
-        self, sums: Sequence[Value], factors: Sequence[Value], weights: Sequence[Value]
+        self,
+        sums: Sequence[Value],
+        rows: Sequence[Value],
+        word: Value,
+        weights: Sequence[Value],
+        dot: Callable[[Value, Value, Value], Value] | None = None,
     ) -> list[Value]:
-        """Sums + a factor per row · the two vectors of weights."""
-        return [self.code.fma_(factors[i // 2], weights[i % 2], total) for i, total in enumerate(sums)]
+        """Sums + a word of every row · the two vectors of weights; `dot` (sum, x, weights) is of integers.
+
+        Row by row, so that few words of x are in registers at a time.
+        """
+        code, new = self.code, []
+        for r, row in enumerate(rows):
+            x = self.splat(row, word, F32 if dot is None else I32)
+            for total, w in zip(sums[2 * r : 2 * r + 2], weights, strict=True):
+                new.append(code.fma_(x, w, total) if dot is None else dot(total, x, w))
+        return new
 
     def fetch(self, word: Value) -> None:
         """Prefetch `pace` words from `ahead` + `pace`·`word` on: what is needed soon, or nothing that exists.

@@ -48,8 +48,7 @@ class F32Form:
 
             def step(k: Value, sums: tuple[Value, ...]) -> list[Value]:
                 tile.fetch(k)
-                weights = tile.vectors(k)
-                return tile.add_products(sums, [tile.splat(row, k) for row in rows], weights)
+                return tile.add_products(sums, rows, k, tile.vectors(k))
 
             tile.write(code.loop(0, tile.depth, 1, step, tile.none))
 

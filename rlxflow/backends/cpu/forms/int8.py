@@ -11,12 +11,14 @@ distance to f32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import I32, Module, Value, i64
+from rlxflow.backends.cpu.code import Module, Value, i64
 from rlxflow.backends.cpu.form import words_of
 from rlxflow.backends.cpu.kernels.dot import dot4
+from rlxflow.backends.cpu.kernels.quantise import ROUND, ROUND_BITS
 from rlxflow.backends.cpu.quantised import Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
@@ -59,18 +61,21 @@ class Int8Form:
 
                 def step(word: Value, sums: tuple[Value, ...]) -> list[Value]:
                     tile.fetch(word)
-                    weights = tile.words(word)
-                    factors = [tile.splat(row, word, I32) for row in rows]
-                    return [dot4(code, s, factors[i // 2], weights[i % 2]) for i, s in enumerate(sums)]
+                    return tile.add_products(sums, rows, word, tile.words(word), partial(dot4, code))
 
-                sums = code.loop(first, end, 1, step, [code.nothing] * (2 * height))
                 second = code.add(start, i64(1))
+                sums = code.loop(first, end, 1, step, [code.fill_int(ROUND_BITS)] * (2 * height))
                 scales, offsets = tile.vectors(start), tile.vectors(second)
-                lows = [tile.splat(row, second) for row in rows]
-                totals = tuple(tile.add_products(totals, lows, offsets))
-                scaled = [code.fmul(code.sitofp(s, code.vector), scales[i % 2]) for i, s in enumerate(sums)]
-                factors = [tile.splat(row, start) for row in rows]
-                return [code.fma_(factors[i // 2], s, totals[i]) for i, s in enumerate(scaled)]
+                zeros = [code.fmul(scale, code.fill(-ROUND)) for scale in scales]
+                new = []
+                for r, row in enumerate(rows):
+                    scale, low = tile.splat(row, start), tile.splat(row, second)
+                    for c in (0, 1):
+                        number = code.bitcast(sums[2 * r + c], code.vector)  # ROUND + the sum
+                        scaled = code.fma_(number, scales[c], zeros[c])
+                        total = code.fma_(low, offsets[c], totals[2 * r + c])
+                        new.append(code.fma_(scale, scaled, total))
+                return new
 
             tile.write(code.loop(0, tile.depth, BLOCK, block, tile.none))
 
