@@ -13,7 +13,7 @@ from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import ROW_ARGUMENTS
 from rlxflow.backends.cpu.kernels.dot import dot4
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.quantised import Layout, Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import Array
@@ -31,7 +31,7 @@ class BlockForm:
     """See `Form`. `x` is BLOCK_X, or None."""
 
     blocks: Blocks
-    x: Quantised | None
+    x: Layout | None
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from rlxflow.backends.cpu import forms
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import Array, DType, f32
 
@@ -34,12 +34,12 @@ class Form(Protocol):
 
     - `name`: what plans call it;
     - `weights`: names of the stored dtypes that it is for;
-    - `x`: how the rows of x are quantised for it, or None where they are read as f32.
+    - `x`: how the rows of x are laid out for it, or None where they are read as f32.
     """
 
     name: str
     weights: tuple[str, ...]
-    x: Quantised | None
+    x: Layout | None
 
     @property
     def row(self) -> Callable[[Module, int], Value] | None:
@@ -80,29 +80,27 @@ def find_form(name: str) -> Form:
     return _forms()[name]
 
 
-def form_for(dtype: DType, precision: PrecisionProfile) -> str:
+def form_for(dtype: DType, precision: PrecisionProfile, target: Target) -> str:
     """The name of the form in which weights stored as `dtype` are multiplied.
 
-    Where the profile allows it, one that quantises x; else f32 weights take the type that the profile
-    computes in, and others stay as they are. What has no form is widened to f32.
+    f32 weights take the type that the profile computes in, others stay as they are. Where the profile allows
+    it, a form that reads x in less; what has no form is widened to f32.
     """
-    quantised = precision.mixed.value == "int8"
-    for form in _forms().values():
-        if dtype.name in form.weights and quantised and form.x is not None:
-            return form.name
-    name = dtype.name
+    mixed, name = precision.mixed.value, dtype.name
     if dtype == f32:
-        halves = precision.mixed.value == "auto" and precision.compute.value == "f32"
+        halves = mixed == "auto" and precision.compute.value == "f32"
         name = HALF if halves else precision.compute.value
-    return next((f.name for f in _forms().values() if name in f.weights and f.x is None), "f32")
+    fit = [f for f in _forms().values() if name in f.weights]
+    less = [f for f in fit if f.x is not None and f.x.mixed == mixed and f.x.runs_on(target)]
+    return next((f.name for f in (*less, *fit) if f in less or f.x is None), "f32")
 
 
-def table_form(dtype: DType, precision: PrecisionProfile) -> str | None:
+def table_form(dtype: DType, precision: PrecisionProfile, target: Target) -> str | None:
     """The name of the form in which a table of this dtype is kept whose rows are gathered.
 
     That of a product with the same weights, where it can be. None where no form keeps the dtype.
     """
-    chosen = find_form(form_for(dtype, precision))
+    chosen = find_form(form_for(dtype, precision, target))
     kept = (f for f in (chosen, *_forms().values()) if f.row is not None and dtype.name in f.weights)
     return next((f.name for f in kept), None)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from rlxflow.backends.cpu.code import I32, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import ROW_ARGUMENTS, column_of
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.kernels.bfloat import add_products
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import DTYPES, Array, to_numpy
@@ -31,17 +33,17 @@ class HalfForm:
     name: str
     low: Widen
     high: Widen
-    x: Quantised | None = None
+    x: Layout | None = None
 
     @property
     def weights(self) -> tuple[str, ...]:
-        return (self.name,)
+        return (self.name.partition(".")[0],)
 
     def words(self, depth: int) -> int:
         return -(-depth // 2)
 
     def encode(self, rows: Array) -> Array:
-        halves = rows.astype(to_numpy(DTYPES[self.name]), copy=False).view(np.uint16)
+        halves = rows.astype(to_numpy(DTYPES[self.weights[0]]), copy=False).view(np.uint16)
         rest = halves.shape[1] % BLOCK
         whole = halves[:, : halves.shape[1] - rest].reshape(len(rows), -1, BLOCK)
         words = _paired(whole).reshape(len(rows), -1)
@@ -97,6 +99,26 @@ class HalfForm:
                 return half(self.high, code.add(first, words), line, code.sub(size, words), sums)
 
             tile.write(code.loop(0, tile.depth, BLOCK, block, tile.none))
+
+        return micro_kernel(module, self.name, height, shared, body)
+
+
+class PairForm(HalfForm):
+    """bf16 weights times x rounded to bf16, two products at once; summed in f32.
+
+    The processor takes subnormals for zeros there.
+    """
+
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
+        def body(tile: Tile) -> None:
+            code, rows = tile.code, tile.rows()
+
+            def step(word: Value, sums: Values) -> list[Value]:
+                tile.fetch(word)
+                return tile.add_products(sums, rows, word, tile.words(word), partial(add_products, code))
+
+            words = code.sdiv(code.add(tile.depth, i64(1)), i64(2))
+            tile.write(code.loop(0, words, 1, step, tile.none))
 
         return micro_kernel(module, self.name, height, shared, body)
 

@@ -33,7 +33,7 @@ from rlxflow.backends.cpu.plan import (
     Plan,
     PlanStep,
 )
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.regions import Region, Regions
 from rlxflow.backends.cpu.relative_bias import buckets_of
 from rlxflow.backends.cpu.target import Target
@@ -73,7 +73,7 @@ class Coded:
     """Rows of a value, quantised: a buffer that all products share that read them so."""
 
     x: View
-    layout: Quantised
+    layout: Layout
     depth: int
 
     @property
@@ -221,14 +221,14 @@ class _Planner:
 
     def _form(self, region: Region) -> str:
         """The form of the weights of a product."""
-        return form_for(region.main.inputs[1].dtype, self._precision)
+        return form_for(region.main.inputs[1].dtype, self._precision, self.target)
 
     def _table(self, value: Value) -> Constant:
         """Weights that rows are gathered from: one array with the product that has the same ones.
 
         f32 tables of no product lie as they are.
         """
-        name = table_form(value.dtype, self._precision)
+        name = table_form(value.dtype, self._precision, self.target)
         tied = any(r.kind == "gemm" and r.main.inputs[1] is value for r in self.regions.by_root.values())
         if name is None or len(value.shape) != 2 or (value.dtype == f32 and not tied):
             return Constant("table", (value,))
@@ -289,7 +289,7 @@ class _Planner:
         return [*drafts, Draft(gemm, [x, weights, *sources], (unit, 0), 2, self._label(lead.main))]
 
     def _quantised(
-        self, region: Region, layout: Quantised, x_stride: int, drafts: list[Draft]
+        self, region: Region, layout: Layout, x_stride: int, drafts: list[Draft]
     ) -> tuple[Coded, int]:
         """The x of a product, quantised by a step before the first one that reads it; and its stride."""
         x = region.main.inputs[0]

@@ -1,10 +1,32 @@
-"""Activations as int8: how a row is laid out. `kernels/quantise.py` writes it, tiles of forms read it."""
+"""Activations in less than f32: layouts of a row. `kernels/quantise.py` writes them, tiles of forms read them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from rlxflow.backends.cpu.kernels.bfloat import has_bfloat_products
+from rlxflow.backends.cpu.target import Target
 
 PIECE = 16  # bytes that are written together, at most
+
+
+@dataclass(frozen=True)
+class Bf16Pairs:
+    """A row in bf16, as `half.py` keeps weights: the words of a block hold elements j and half + j.
+
+    The last block may be shorter; a half of it that is missing is zero.
+    """
+
+    block: int
+
+    mixed: ClassVar[str] = "auto"
+
+    def runs_on(self, target: Target) -> bool:
+        return has_bfloat_products(target)
+
+    def row_words(self, depth: int) -> int:
+        return -(-depth // 2)
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,11 @@ class Quantised:
     affine: bool = False
     rotated: bool = False
 
+    mixed: ClassVar[str] = "int8"
+
+    def runs_on(self, target: Target) -> bool:
+        return True
+
     def blocks(self, depth: int) -> tuple[int, int]:
         """Whole blocks of a row of `depth` elements, and the elements of a shorter last one."""
         return divmod(depth, self.block)
@@ -53,3 +80,8 @@ class Quantised:
     def row_words(self, depth: int) -> int:
         whole, rest = self.blocks(depth)
         return whole * self.block_words(self.block) + (self.block_words(rest) if rest else 0)
+
+
+Layout = (
+    Bf16Pairs | Quantised
+)  # `mixed`: the word of `precision.mixed` that allows it; `runs_on`: where it is fast

@@ -15,8 +15,10 @@ from test_quantise import hadamard
 from rlxflow.backends.cpu.code import PTR, Code, Module
 from rlxflow.backends.cpu.form import find_form, form_for
 from rlxflow.backends.cpu.forms import f16 as f16_form
+from rlxflow.backends.cpu.kernels.bfloat import has_bfloat_products
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address
+from rlxflow.backends.cpu.target import Target, choose
 from rlxflow.dtypes import DTYPES, bf16, f16, f32, q4_k, to_numpy
 from rlxflow.ir.values import Value
 from rlxflow.ops.activation import gelu
@@ -24,12 +26,14 @@ from rlxflow.ops.elementwise import add
 from rlxflow.ops.linear import linear
 from rlxflow.ops.shape import slice_
 from rlxflow.profile.load import load_profile
+from rlxflow.profile.sections import PrecisionProfile
 
 targets = pytest.mark.parametrize("target", TARGETS)
 sizes = pytest.mark.parametrize(
     ("depth", "columns"), [(1, 1), (5, 33), (70, 16), (33, 100), (128, 5), (301, 33)]
 )
 INT8 = load_profile("exact", ["precision.mixed=int8", "backend.cpu.threads=1"])
+WITH_BFLOAT = choose("x86_64-linux", "", {"avx512bf16": True}, "avx512")
 HEIGHTS = (1, 2, 3, 5, 7, 13, 14, 80)  # rows of x; tiles of every height
 
 
@@ -147,14 +151,41 @@ def test_int8_passes_on_what_is_not_finite(target: str) -> None:
     assert np.isfinite(rest[[0, 3]]).all() and not rest[0, 4] and not rest[3].any()
 
 
+@pytest.mark.skipif(not has_bfloat_products(host_target()), reason="the processor multiplies no bf16")
+@sizes
+def test_products_of_bf16(depth: int, columns: int) -> None:
+    """Weights and x rounded to bf16, multiplied exactly; x has rows that end where NaN begins."""
+    rng = np.random.default_rng(depth)
+    kind = to_numpy(bf16)
+    params = {"given": rand(rng, columns, depth).astype(kind), "rounded": rand(rng, columns, depth)}
+
+    def build(v: Mapping[str, Value], p: Mapping[str, Value]) -> Mapping[str, Value]:
+        return {n: linear(slice_(v["x"], axis=1, start=0, stop=depth), p[n]) for n in p}
+
+    program = Program(build, {"x": (("B", depth + 1), f32)}, params)
+    run = program.compile(profile=load_profile("exact", ["precision.mixed=auto"]))
+    for rows in HEIGHTS:
+        x = rand(rng, rows, depth + 1)
+        x[:, depth] = np.nan
+        got, near_x = run({"x": x}), x[:, :depth].astype(kind).astype(np.float64)
+        for key, w in params.items():
+            near(got[key], near_x @ w.astype(kind).astype(np.float64).T, 1e-6)
+
+
 def test_which_form_is_taken() -> None:
     exact, auto = (load_profile("exact", [f"precision.mixed={m}"]).precision for m in ("none", "auto"))
     half = load_profile("exact", ["precision.compute=f16"]).precision
-    assert [form_for(t, exact) for t in (f32, bf16, f16)] == ["f32", "bf16", "f16"]
-    assert [form_for(t, auto) for t in (f32, bf16, f16)] == ["bf16", "bf16", "f16"]
-    assert [form_for(t, half) for t in (f32, bf16, f16)] == ["f16", "bf16", "f16"]
-    assert {form_for(t, INT8.precision) for t in (f32, bf16, f16)} == {"int8"}
-    assert find_form(form_for(q4_k, exact)).x is None
+    plain = host_target("avx2")
+
+    def forms(precision: PrecisionProfile, target: Target = plain) -> list[str]:
+        return [form_for(t, precision, target) for t in (f32, bf16, f16)]
+
+    assert forms(exact) == ["f32", "bf16", "f16"]
+    assert forms(auto) == ["bf16", "bf16", "f16"]
+    assert forms(auto, WITH_BFLOAT) == ["bf16.pairs", "bf16.pairs", "f16"]
+    assert forms(half) == forms(half, WITH_BFLOAT) == ["f16", "bf16", "f16"]
+    assert set(forms(INT8.precision)) == {"int8"}
+    assert find_form(form_for(q4_k, exact, plain)).x is None
 
 
 def test_a_hidden_layer_is_quantised_too() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import ROW_ARGUMENTS, column_of, words_of
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import Array
@@ -20,7 +20,7 @@ class F32Form:
 
     name: str = "f32"
     weights: tuple[str, ...] = ("f32",)
-    x: Quantised | None = None
+    x: Layout | None = None
 
     def words(self, depth: int) -> int:
         return depth

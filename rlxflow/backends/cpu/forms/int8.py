@@ -19,7 +19,7 @@ from rlxflow.backends.cpu.code import Module, Value, i64
 from rlxflow.backends.cpu.form import words_of
 from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.kernels.quantise import ROUND, ROUND_BITS
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.quantised import Layout, Quantised
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import Array
@@ -35,7 +35,7 @@ class Int8Form:
 
     name: str = "int8"
     weights: tuple[str, ...] = ("f32", "bf16", "f16")
-    x: Quantised | None = LAYOUT
+    x: Layout | None = LAYOUT
     row: None = None
 
     def words(self, depth: int) -> int:

@@ -1,4 +1,4 @@
-"""Rows of f32 as int8 with scales: what products with int8 weights read. See `Quantised` for the layout."""
+"""Rows of f32 in less: what products in int8 and bf16 read. See `quantised.py` for the layouts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from llvmlite import ir
 from rlxflow.backends.cpu.code import F32, I8, I32, PTR, Code, Index, Module, Value, f32, i64
 from rlxflow.backends.cpu.domain import Domain
 from rlxflow.backends.cpu.frame import Frame, read, share
+from rlxflow.backends.cpu.kernels.bfloat import pairs_of
 from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised
 
 SMALLEST = 1e-30  # of a block's range; below, all its q are 0, so that the reciprocal stays finite
 ROUND, ROUND_BITS = 12582912.0, 0x4B400000  # 1.5·2²³: adding it rounds to an integer, found in the low bits
@@ -23,7 +24,7 @@ Combine = Callable[[Value, Value], Value]
 class Quantise:
     """K, strides in words, and what has rows."""
 
-    layout: Quantised
+    layout: Layout
     depth: int
     x_stride: int
     out_stride: int
@@ -36,9 +37,6 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     Symmetric: q = round(x · (127 / max|x|)); affine: q = round((x - low) · (255 / (max x - low))); halves to
     even. A block with a NaN or an infinity has such a scale.
     """
-    layout = kernel.layout
-    whole, rest = layout.blocks(kernel.depth)
-    words = layout.block_words(layout.block)
     domain = Frame.TOKENS if kernel.domain == "token" else Frame.SEQUENCES
 
     def body(code: Code, frame: Value, x: Value, out: Value) -> None:
@@ -46,17 +44,46 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
             source = code.at(x, code.mul(index, i64(kernel.x_stride)))
             target = code.at(out, code.mul(index, i64(kernel.out_stride)))
 
-            def block(number: Index, size: int) -> None:
-                start = code.at(source, code.mul(i64(number), i64(layout.block)))
-                _block(code, layout, size, start, code.at(target, code.mul(i64(number), i64(words))))
-
-            code.loop(0, whole, 1, lambda number, _: block(number, layout.block))
-            if rest:
-                block(whole, rest)
+            if isinstance(kernel.layout, Bf16Pairs):
+                _pairs(code, kernel.layout, kernel.depth, source, target)
+            else:
+                _blocks(code, kernel.layout, kernel.depth, source, target)
 
         code.loop(*share(code, frame, read(code, frame, domain)), 1, row)
 
     return module.function(("quantise", kernel), [PTR] * 3, body)
+
+
+def _pairs(code: Code, layout: Bf16Pairs, depth: int, x: Value, out: Value) -> None:
+    def vector(start: Value, first: int, count: int) -> Value:
+        """A vector of which `count` elements or more exist, or none."""
+        lanes = None if count >= code.lanes else count
+        return code.get_vector(start, first, lanes) if count > 0 else code.zero
+
+    def block(first: Index, size: int) -> None:
+        start, half = code.at(x, first), -(-size // 2)
+        target = code.at(out, code.lshr(i64(first), i64(1)))
+        for j in range(0, half, code.lanes):
+            low, high = vector(start, j, half - j), vector(start, half + j, size - half - j)
+            code.put_as(pairs_of(code, low, high), target, j)
+
+    rest = depth % layout.block
+    code.loop(0, depth - rest, layout.block, lambda first, _: block(first, layout.block))
+    if rest:
+        block(depth - rest, rest)
+
+
+def _blocks(code: Code, layout: Quantised, depth: int, x: Value, out: Value) -> None:
+    whole, rest = layout.blocks(depth)
+    words = layout.block_words(layout.block)
+
+    def block(number: Index, size: int) -> None:
+        start = code.at(x, code.mul(i64(number), i64(layout.block)))
+        _block(code, layout, size, start, code.at(out, code.mul(i64(number), i64(words))))
+
+    code.loop(0, whole, 1, lambda number, _: block(number, layout.block))
+    if rest:
+        block(whole, rest)
 
 
 def _block(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
