@@ -1,16 +1,17 @@
-"""Writes what the docs take from the code: tables in README.md, and errors.md. `python docs/generate.py`"""
+"""Writes what the docs take from the code: README.md's and profiles.md's tables, errors.md, names.md."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import rlxflow
 from rlxflow.codes import CODES
 from rlxflow.inspect.catalog import CATALOG
-from rlxflow.profile import preset_names, preset_summary
+from rlxflow.profile import preset_names, preset_summary, preset_table, profile_table
 
 ROOT = Path(__file__).parent.parent
 KINDS = {
@@ -78,19 +79,29 @@ def names() -> str:
     return text
 
 
-def readme(text: str) -> str:
-    """README.md with its generated tables renewed."""
-    for name, fill in (("recipes", recipes), ("stages", stages), ("presets", presets)):
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"recipes": recipes, "stages": stages, "presets": presets},
+    "docs/profiles.md": {"presets": preset_table, "keys": profile_table},
+}
+
+
+def renewed(page: str) -> str:
+    """A page with its generated tables as they should be."""
+    text = (ROOT / page).read_text("utf-8")
+    for name, fill in TABLES[page].items():
         block = f"<!-- generated: {name} -->\n{fill()}\n<!-- end -->"
-        text = re.sub(rf"<!-- generated: {name} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.S)
+        text, found = re.subn(
+            rf"<!-- generated: {name} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.S
+        )
+        if not found:
+            raise SystemExit(f"{page} has no place for the table of {name}")
     return text
 
 
 def pages() -> dict[Path, str]:
     """Path → what it should hold."""
-    readme_path = ROOT / "README.md"
     return {
-        readme_path: readme(readme_path.read_text("utf-8")),
+        **{ROOT / page: renewed(page) for page in TABLES},
         ROOT / "docs" / "errors.md": errors(),
         ROOT / "docs" / "names.md": names(),
     }

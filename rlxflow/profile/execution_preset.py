@@ -14,6 +14,7 @@ class ExecutionPreset(StrEnum):
 
     DECODE = "decode"
     ENCODER = "encoder"
+    ENCODER_INT8 = "encoder_int8"
     EXACT = "exact"
     LLAMA32_DECODE = "llama32_decode"
     LLAMA32_PREFILL = "llama32_prefill"

@@ -167,7 +167,8 @@ class PrecisionProfile(Section):
     mixed: MixedPrecisionKind = _name(
         MixedPrecisionKind.NONE,
         "What a backend may compute in less: `none`; `auto`: half precision where safe (f32 weights of "
-        "linear layers in bf16, and where the processor multiplies bf16, their activations too); `int8`: linear layers may quantise their weights and activations to int8.",
+        "linear layers in bf16, and their activations where the processor multiplies bf16); `int8`: linear "
+        "layers may quantise their weights and activations to int8.",
     )
     min_cosine: float = Field(
         default=0.0,

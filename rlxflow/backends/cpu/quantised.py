@@ -1,4 +1,4 @@
-"""Activations in less than f32: layouts of a row. `kernels/quantise.py` writes them, tiles of forms read them."""
+"""Activations in less than f32: layouts of a row. `kernels/quantise.py` writes them, tiles read them."""
 
 from __future__ import annotations
 
