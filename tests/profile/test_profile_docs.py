@@ -21,7 +21,7 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "table"), [("presets", preset_table()), ("keys", profile_table())])
 def test_the_tables_are_up_to_date(name: str, table: str) -> None:
-    found = re.search(rf"<!-- {name}: begin.*?-->\n(.*?)\n<!-- {name}: end -->", PAGE.read_text(), re.DOTALL)
+    found = re.search(rf"<!-- generated: {name} -->\n(.*?)\n<!-- end -->", PAGE.read_text(), re.DOTALL)
     assert found
     assert found[1] == table
 
