@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import Module, Value, i64
+from rlxflow.backends.cpu.code import Code, Module, Value, i64
 from rlxflow.backends.cpu.form import words_of
 from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.kernels.quantise import ROUND, ROUND_BITS
@@ -71,15 +71,21 @@ class Int8Form:
                 for r, row in enumerate(rows):
                     scale, low = tile.splat(row, start), tile.splat(row, second)
                     for c in (0, 1):
-                        number = code.bitcast(sums[2 * r + c], code.vector)  # ROUND + the sum
-                        scaled = code.fma_(number, scales[c], zeros[c])
                         total = code.fma_(low, offsets[c], totals[2 * r + c])
-                        new.append(code.fma_(scale, scaled, total))
+                        number = code.bitcast(sums[2 * r + c], code.vector)  # ROUND + the sum
+                        new.append(code.fma_(scale, _scaled(code, number, scales[c], zeros[c]), total))
                 return new
 
             tile.write(code.loop(0, tile.depth, BLOCK, block, tile.none))
 
         return micro_kernel(module, self.name, height, shared, body)
+
+
+def _scaled(code: Code, number: Value, scale: Value, zero: Value) -> Value:
+    """(number - ROUND)·scale, rounded once; zero is -ROUND·scale, exactly, since scales have 22 bits."""
+    if code.owner.target.fma:
+        return code.fma_(number, scale, zero)
+    return code.fmul(code.fsub(number, code.fill(ROUND)), scale)
 
 
 def _block(w: Array) -> tuple[Array, Array, Array]:
@@ -89,7 +95,7 @@ def _block(w: Array) -> tuple[Array, Array, Array]:
     top = np.abs(w).max(1, keepdims=True)
     with np.errstate(all="ignore"):  # a block of zeros
         p = np.nan_to_num(np.rint(w * (np.float32(127) / top)), nan=0.0, posinf=0.0, neginf=0.0)
-        scale = top / np.float32(127)
+        scale = ((top / np.float32(127)).view(np.uint32) & ~np.uint32(3)).view(np.float32)  # see `_scaled`
         offset = scale * p.sum(1, keepdims=True)
     return words_of(scale), words_of(offset), words_of(p.astype(np.int8))
 
