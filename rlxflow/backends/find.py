@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import entry_points
 
 from rlxflow.backends.base import Backend
 from rlxflow.errors import BackendError, PluginError, nearest
 
+BUILT_IN = {
+    "auto": ("rlxflow.backends.auto", "AutoBackend"),
+    "cpu": ("rlxflow.backends.cpu.backend", "CpuBackend"),  # imports LLVM
+    "reference": ("rlxflow.backends.reference.backend", "ReferenceBackend"),
+}
+
 
 def find_backend(name: str) -> Backend:
     """A backend by name: built in, or an entry point of the group `rlxflow.backends`."""
-    from rlxflow.backends.auto import AutoBackend
-    from rlxflow.backends.reference.backend import ReferenceBackend
-
-    if name == ReferenceBackend.name:
-        return ReferenceBackend()
-    if name == AutoBackend.name:
-        return AutoBackend()
-    if name == "cpu":  # imports LLVM
-        from rlxflow.backends.cpu.backend import CpuBackend
-
-        return CpuBackend()
+    if name in BUILT_IN:
+        module, made_by = BUILT_IN[name]
+        found: Backend = getattr(import_module(module), made_by)()
+        return found
     points = {p.name: p for p in entry_points(group="rlxflow.backends")}
     if name not in points:
-        known = [AutoBackend.name, ReferenceBackend.name, "cpu", *points]
+        known = [*BUILT_IN, *points]
         hint = nearest(name, known) or f"known: {', '.join(known)}"
         raise BackendError(f"no backend {name!r}", code="RLX-B001", hint=hint)
     try:

@@ -45,9 +45,14 @@ def run(args: argparse.Namespace) -> int:
     threads = thread_count(model.profile.backend.cpu.threads)
     limits = measure(threads)
     sizes = sizes or ([(1, 128)] if model.is_decoder else [(1, 8), (1, 32), (1, 128), (8, 128)])
-    if not args.json:
-        print(_row(HEAD))
-    cases = bench(model, sizes, args.seconds, lambda case: None if args.json else _show(case, limits))
+    cases: list[Case] = []
+
+    def on_case(case: Case) -> None:
+        if not args.json:
+            _show(case, limits, head=not cases)
+        cases.append(case)
+
+    bench(model, sizes, args.seconds, on_case)
     save_trace(args, model)
     compiled = None if args.no_compile else compile_seconds(model)
     facts = {
@@ -79,7 +84,9 @@ def _row(cells: tuple[str, ...]) -> str:
     return f"{cells[0]:<18}" + "".join(f"{cell:>10}" for cell in cells[1:])
 
 
-def _show(case: Case, limits: dict[str, float | None]) -> None:
+def _show(case: Case, limits: dict[str, float | None], head: bool) -> None:
+    if head:
+        print(_row(HEAD))
     d = case.as_dict(limits)
     times = (f"{d[name]:.3f}" for name in ("milliseconds", "p10", "p90"))
     rates = (f"{d['tokens_per_second']:.0f}", f"{d['gflops']:.1f}", f"{d['fma_share']:.0%}")

@@ -1,11 +1,14 @@
-"""Show what a model is: files, config, tensors, memory, and how the weights fit. Reads headers only."""
+"""Show what a model is: files, config, tensors, memory, and how the weights fit. Reads headers only.
+
+Each part that cannot be shown has its error at the end; where weights cannot be opened, the command fails.
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from rlxflow.cli import console
-from rlxflow.cli.exit_codes import OK
+from rlxflow.cli.exit_codes import OK, exit_code
 from rlxflow.cli.options import chosen_profile
 
 
@@ -31,4 +34,5 @@ def run(args: argparse.Namespace) -> int:
         console.print_json(found.as_dict())
     else:
         print(inspection_text(found))
-    return OK
+    unread = found.errors.get("files")
+    return exit_code(unread) if unread else OK

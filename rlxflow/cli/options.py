@@ -26,6 +26,8 @@ class Parser(argparse.ArgumentParser):
         known = [
             name for action in self._actions for name in (*action.option_strings, *(action.choices or ()))
         ]
+        if "required" in message:
+            return f"see `{self.prog} --help`"
         wrong = message.replace("'", " ").split("choose from")[0].split(":")[-1].split()
         guesses = [nearest(word, known) for word in wrong if word not in known]
         return next(filter(None, guesses), f"see `{self.prog} --help`")

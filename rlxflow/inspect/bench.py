@@ -70,18 +70,30 @@ def bench(
     """Time calls of batch × tokens on random ids: encoding, or for decoders prefill and then single tokens.
 
     Each case runs for about `seconds`, at least five times, after one call that does not count. Raises
-    `InputError` (R070) for sizes below 1.
+    `InputError`, before any is run: R070 for sizes below 1, R016 for more tokens than the model takes.
     """
     found = []
+    sizes = list(sizes)
     for batch, tokens in sizes:
-        if batch < 1 or tokens < 1:
-            raise InputError(f"{batch}×{tokens}", code="RLX-R070", hint="give 1 or more of each")
+        _want_size(model, batch, tokens)
+    for batch, tokens in sizes:
         for case in _decoder_cases(model, batch, tokens, seconds) if model.is_decoder else [
             _encoder_case(model, batch, tokens, seconds)
         ]:  # fmt: skip
             on_case(case)
             found.append(case)
     return found
+
+
+def _want_size(model: Model, batch: int, tokens: int) -> None:
+    case = f"the case {batch}×{tokens}"
+    if batch < 1 or tokens < 1:
+        hint = "give 1 or more of each"
+        raise InputError(f"{case} is empty", code="RLX-R070", where=model.name, hint=hint)
+    total = tokens + (DECODE_TOKENS if model.is_decoder else 0)
+    if model.max_positions is not None and total > model.max_positions:
+        message = f"{case} comes to {total} tokens of a sequence, the model takes {model.max_positions}"
+        raise InputError(message, code="RLX-R016", where=model.name, hint="give fewer tokens")
 
 
 def compile_seconds(model: Model, profile: str | CompileProfile | None = None) -> tuple[float, float]:

@@ -41,9 +41,9 @@ def presets() -> Rows:
 
 
 def backends() -> Rows:
-    from rlxflow.backends.reference.backend import ReferenceBackend
+    from rlxflow.backends.find import BUILT_IN
 
-    rows = [(ReferenceBackend.name, _first_line(ReferenceBackend))]
+    rows = [(name, _first_line(import_module(module))) for name, (module, _) in BUILT_IN.items()]
     return rows + [(point.name, point.value) for point in entry_points(group="rlxflow.backends")]
 
 

@@ -120,6 +120,6 @@ def _rope(e: Examination) -> Mapping[str, Any] | None:
 
 
 def _memory(e: Examination, context: int | None) -> MemoryPlan | None:
-    if e.built is None:
+    if e.built is None or e.config is None:
         return None
-    return memory_plan(e.built, getattr(e.config, "max_position_embeddings", None), context)
+    return memory_plan(e.built, e.config.max_tokens, context)

@@ -23,10 +23,11 @@ def preset_text(name: str) -> str:
     """The TOML text of a preset; raises ProfileError RLX-P008 where there is none of that name."""
     file = _preset_files().get(name)
     if file is None:
+        known = f"the presets are {', '.join(preset_names())}; a profile's file ends in .toml"
         raise ProfileError(
             f"no preset is named '{printable(name, 80)}'",
             code="RLX-P008",
-            hint=nearest(name[:80], preset_names()) or "the presets are " + ", ".join(preset_names()),
+            hint=nearest(name[:80], preset_names()) or known,
         )
     return decode(file.read_bytes(), name + SUFFIX)
 

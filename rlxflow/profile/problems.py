@@ -11,6 +11,8 @@ from rlxflow.errors import ProfileError, nearest, printable
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+LONGEST_NUMBER = 19  # digits, from which on it may not fit 64 bits
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -87,7 +89,9 @@ def _value_problem(key: str, kind: str, value: Any, context: Mapping[str, Any]) 
         return Problem("RLX-P004", key, f"{key} is {bound}, not {given}", f"write a number of {bound}")
     if kind in ("float_type", "finite_number"):
         return Problem("RLX-P004", key, f"{key} is a number, not {given}", "write a number, such as 0.99")
-    hint = f"write {bare} without quotes" if bare.isascii() and bare.isdigit() else "write a whole number"
+    hint = "write a whole number"
+    if bare.isascii() and bare.isdigit():
+        hint = f"write {bare} without quotes" if len(bare) < LONGEST_NUMBER else "write a smaller number"
     if isinstance(value, float) and value.is_integer():
         hint = f"write {value:.0f}"
     return Problem("RLX-P004", key, f"{key} is a whole number, not {given}", hint)

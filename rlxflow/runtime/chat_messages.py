@@ -62,14 +62,14 @@ def _plain_data(value: object, where: str) -> Any:
             }
         if isinstance(item, list | tuple):
             return [copy(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(item)]
-        return _refuse(place, f"is a {type(item).__name__}, which is not plain data")
+        return _refuse(place, f"is of type {type(item).__name__}, which is not plain data")
 
     return copy(value, where, 0)
 
 
 def _check_message(message: object, place: str, template: str) -> None:
     if not isinstance(message, dict):
-        _refuse(place, f"is a {type(message).__name__}, not a dict")
+        _refuse(place, f"is of type {type(message).__name__}, not a dict")
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
         _refuse(place, "has no role" if role is None else f"has the role {printable(repr(role), 40)}")

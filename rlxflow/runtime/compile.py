@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 BACKEND_VARIABLE = "RLXFLOW_BACKEND"
+LARGEST_SIZE = 1 << 30  # of a batch or a sequence that can be asked about
 
 
 def compile_graph(
@@ -106,13 +107,14 @@ def explain(
 
     Any other size that inputs name counts as `seq`.
 
-    `limit` allows only so many rewrites. Raises `InputError` (R070) for sizes below 1.
+    `limit` allows only so many rewrites. Raises `InputError` (R070) for sizes that no call has.
     """
     from rlxflow.inspect.cost import cost
 
     for name, size in (("batch", batch), ("seq", seq)):
-        if not 1 <= size <= 1 << 30:
-            raise InputError(f"{name} is {size}", code="RLX-R070", hint="give 1 or more")
+        if not 1 <= size <= LARGEST_SIZE:
+            hint = f"give a number from 1 to {LARGEST_SIZE:,}"
+            raise InputError(f"{name} is {size}", code="RLX-R070", where=built.flow.name, hint=hint)
     settings = settings_of(built, profile)
     backend = backend_of(settings)
     optimized = optimize(

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, nearest, printable
+from rlxflow.runtime.inputs import want_batch_size
 from rlxflow.runtime.progress import bar
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ def embed(
     if settings is None:
         hint = "load a sentence-transformers directory (modules.json), or pool model(…)['last_hidden_state']"
         raise InputError("this model has no pooling settings", code="RLX-R021", where=model.name, hint=hint)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        shown = printable(repr(batch_size), 40)
-        raise InputError(f"batch_size is {shown}", code="RLX-R022", hint="give a positive integer")
+    want_batch_size(batch_size)
     wanted = [texts] if isinstance(texts, str) else _as_list(texts)
     if normalize is not None and not isinstance(normalize, bool):
         raise InputError(
-            f"normalize is {printable(normalize, 40)}", code="RLX-R022", hint="True, False or None"
+            f"normalize is {printable(normalize, 40)}",
+            code="RLX-R022",
+            where="normalize=",
+            hint="True, False or None",
         )
     output = {None: "embedding", True: "normalized", False: "pooled"}[normalize]
     rows = tokenize(model, wanted, settings, prompt_name)
@@ -56,7 +58,9 @@ def _as_list(texts: Iterable[str]) -> list[str]:
         return list(texts)
     except TypeError as error:
         hint = "give a string or a list of strings"
-        raise InputError(f"texts is a {type(texts).__name__}", code="RLX-R028", hint=hint) from error
+        raise InputError(
+            f"texts is of type {type(texts).__name__}", code="RLX-R028", where="texts=", hint=hint
+        ) from error
 
 
 def tokenize(

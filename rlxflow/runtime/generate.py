@@ -35,14 +35,14 @@ class Run:
         if speculate not in (None, "prompt-lookup"):
             hint = nearest(str(speculate), ["prompt-lookup"]) or "prompt-lookup, or None"
             shown = printable(repr(speculate), 40)
-            raise InputError(f"speculate is {shown}", code="RLX-R033", hint=hint)
+            raise InputError(f"speculate is {shown}", code="RLX-R033", where="speculate=", hint=hint)
         if speculate is not None and recurrent_states(model.graph):
             hint = "leave speculate out"
             message = "a model with a recurrent state cannot take wrong guesses back"
             raise InputError(message, code="RLX-R033", where=model.name, hint=hint)
         if cache is not None and len(requests) != 1:
             hint = "give each prompt its own call, or leave the cache out"
-            raise InputError("a cache takes one prompt at a time", code="RLX-R032", hint=hint)
+            raise InputError("a cache takes one prompt at a time", code="RLX-R032", where="cache=", hint=hint)
         self._model, self._cache = model, cache
         self._speculating = speculate is not None
         self._cancelled = False

@@ -13,6 +13,7 @@ from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, printable
 from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.runtime.image_settings import ImageSettings
+from rlxflow.runtime.inputs import want_batch_size
 from rlxflow.runtime.progress import bar
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def embed_images(
     if model.images is None or "embedding" not in model.graph.outputs:
         hint = "load a vision encoder with its preprocessor_config.json, or call model(pixel_values=…)"
         raise InputError("this model does not embed images", code="RLX-R040", where=model.name, hint=hint)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        shown = printable(repr(batch_size), 40)
-        raise InputError(f"batch_size is {shown}", code="RLX-R022", hint="give a positive integer")
+    want_batch_size(batch_size)
     wanted = list(images) if isinstance(images, (list, tuple)) else [images]
     width = model.graph.outputs["embedding"].dim(1)
     result = np.zeros((len(wanted), width if isinstance(width, int) else 0), np.float32)
@@ -107,7 +106,7 @@ def _opened(picture: Picture) -> Any:
     if not isinstance(picture, (str, os.PathLike)):
         what = type(picture).__name__
         hint = "give a path, a Pillow image or an array uint8 [height, width, 3]"
-        raise InputError(f"an image is a {what}", code="RLX-R042", hint=hint)
+        raise InputError(f"an image is of type {what}", code="RLX-R042", hint=hint)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -106,6 +106,13 @@ def check_length(inputs: Mapping[str, Array], max_positions: int | None, hint: s
         raise InputError(message, code="RLX-R016", hint=hint)
 
 
+def want_batch_size(size: object) -> None:
+    """Raise `InputError` (R022) for what is not a count of rows."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        message = f"batch_size is {printable(repr(size), 40)}"
+        raise InputError(message, code="RLX-R022", where="batch_size=", hint="give a positive integer")
+
+
 class RoomCheck:
     """Refuses calls of a graph whose results and caches are larger than the free memory."""
 

@@ -62,7 +62,8 @@ class Request:
         for text in texts:
             if not isinstance(text, str) or not text:
                 shown = printable(repr(text), 40)
-                raise InputError(f"a stop string is {shown}", code="RLX-R025", hint="give non-empty strings")
+                message = f"a stop string is {shown}"
+                raise InputError(message, code="RLX-R025", where="stop=", hint="give non-empty strings")
         return texts
 
     def limit(self, model: Model, num_prompt_tokens: int) -> int:
@@ -73,7 +74,8 @@ class Request:
         count = self.max_new_tokens
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             hint = "give an integer of 0 or more"
-            raise InputError(f"max_new_tokens is {printable(repr(count), 40)}", code="RLX-R024", hint=hint)
+            message = f"max_new_tokens is {printable(repr(count), 40)}"
+            raise InputError(message, code="RLX-R024", where="max_new_tokens=", hint=hint)
         last = model.max_positions
         if last is None:
             return count
@@ -94,7 +96,8 @@ def prompt_ids(model: Model, tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
         )
         ids = tokenizer.encode(text, add_special_tokens=False)
     if not ids:
-        raise InputError("the prompt has no tokens", code="RLX-R027", hint="give some text")
+        message = "the prompt has no tokens"
+        raise InputError(message, code="RLX-R027", where=model.name, hint="give some text")
     return ids
 
 

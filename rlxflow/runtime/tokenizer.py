@@ -255,7 +255,7 @@ def _check_added_tokens(content: Any, backend: tokenizers.Tokenizer, where: str)
 
 def _check_text(text: object, where: str) -> None:
     if not isinstance(text, str):
-        _refuse_text(f"is a {type(text).__name__} where a string is expected", where)
+        _refuse_text(f"is of type {type(text).__name__} where a string is expected", where)
     if len(text) > MAX_TEXT_CHARS:
         _refuse_text(f"has {len(text):,} characters, more than the limit of {MAX_TEXT_CHARS:,}", where)
     try:

@@ -182,17 +182,24 @@ WRONG_CALLS = [
     (("generate", "LLAMA", "a " * 100), 2, "RLX-R026"),
     (("embed", "BERT", "a", "--batch-size", "0"), 2, "RLX-R022"),
     (("embed", "BERT", "half \ud800 a pair"), 2, "RLX-T010"),
+    (("explain", "BERT", "--batch", "9" * 20), 2, "RLX-R070"),
+    (("bench", "BERT", "0x4"), 2, "RLX-R070"),
+    (("bench", "BERT", "1x999999"), 2, "RLX-R016"),
+    (("bench", "LLAMA", "1x64"), 2, "RLX-R016"),
+    (("embed", "BERT", "a", "--set", "backend.cpu.threads=" + "9" * 20), 2, "RLX-P004"),
     (("embed", "BERT", "a", "--out", "no/such/folder.npy"), 1, "RLX-R061"),
 ]
 
 
-@pytest.mark.parametrize(("argv", "exit_code", "code"), WRONG_CALLS, ids=[c[2] for c in WRONG_CALLS])
+@pytest.mark.parametrize(
+    ("argv", "exit_code", "code"), WRONG_CALLS, ids=[f"{c[2]}-{c[0][0]}" for c in WRONG_CALLS]
+)
 def test_exit_codes_of_wrong_calls(
     cli: Cli, bert: str, llama: str, argv: tuple[str, ...], exit_code: int, code: str
 ) -> None:
     shown = cli(*({"BERT": bert, "LLAMA": llama}.get(arg, arg) for arg in argv))
     assert (shown.code, shown.out) == (exit_code, "")
-    assert shown.err.startswith(code)
+    assert shown.err.startswith(code) and "\n  at   " in shown.err and "\n  try  " in shown.err
 
 
 @pytest.mark.parametrize(

@@ -283,9 +283,9 @@ def test_flipped_bytes_load_or_are_refused(tmp_path: Path) -> None:
 
 
 TEXTS = {
-    "K3-bytes": (b"abc", "a bytes where a string is expected"),
-    "K3-none": (None, "a NoneType where a string is expected"),
-    "K3-number": (3, "a int where a string is expected"),
+    "K3-bytes": (b"abc", "of type bytes where a string is expected"),
+    "K3-none": (None, "of type NoneType where a string is expected"),
+    "K3-number": (3, "of type int where a string is expected"),
     "K3-lone-surrogate": ("ok\ud800", "half of a surrogate pair at character 2"),
     "K3-too-long": ("x" * (MAX_TEXT_CHARS + 1), "more than the limit of 16,777,216"),
 }
