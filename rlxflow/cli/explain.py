@@ -30,8 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fuse-limit", type=int, metavar="N", help="make at most N rewrites")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--diff", action="store_true", help="the graph before and after each pass")
-    shown.add_argument("--verify", action="store_true", help="run each rewrite on random numbers")
-    shown.add_argument("--bisect", action="store_true", help="find the first rewrite that changes numbers")
+    shown.add_argument(
+        "--verify", action="store_true", help="run each rewrite on random numbers, on the reference backend"
+    )
+    shown.add_argument(
+        "--bisect", action="store_true", help="find the first rewrite that changes numbers there"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
