@@ -129,7 +129,7 @@ def optimize(
 
     `claims` says what the backend runs; without it nothing is expanded again. `expected` are a recipe's
     counts of the places where each rule applies. `limit` allows only so many rewrites. `on_pass` is called
-    after each pass. Every changed graph is verified. Raises `FusionError` where a pass breaks a graph (U020).
+    after each pass. Raises `FusionError` for the pass that breaks the graph (U020).
     """
     facts = facts or facts_for(profile, None)
     run = _Passes(graph, on_pass)
@@ -168,6 +168,7 @@ def optimize(
         return hoisted.graph
 
     run.step("hoist-weights", hoist_weights)
+    run.finish()
     report = FusionReport(
         name=graph.name,
         profile=profile.source,
@@ -211,6 +212,7 @@ class _Passes:
 
     graph: Graph
     on_pass: OnPass | None
+    made: list[tuple[str, Graph]] = field(default_factory=list)
     reports: list[PassReport] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -218,24 +220,37 @@ class _Passes:
         """Run a pass, unless `off` says where it is switched off."""
         before, notes = self.graph, list[str]()
         if not off:
-            self.graph = _checked(name, before, lambda: run(before, notes))
+            try:
+                self.graph = run(before, notes)
+            except Exception as error:
+                self.verify()  # an earlier pass may have left what this one stumbles over
+                if isinstance(error, GraphError):
+                    raise _broken(name, error.message, error.where, error.details) from error
+                raise
+        if self.graph is not before:
+            if _interface(self.graph) != _interface(before):
+                raise _broken(name, "inputs, outputs or states have other types than before", before.name, {})
+            self.made.append((name, self.graph))
         self.reports.append(PassReport(name, len(before.nodes), len(self.graph.nodes), off))
         self.notes += [(name, note) for note in notes]
         if self.on_pass is not None:
             self.on_pass(name, before, self.graph)
 
+    def verify(self) -> None:
+        """Raise for the first pass that made a graph which is not valid."""
+        for name, graph in self.made:
+            try:
+                verify(graph)
+            except GraphError as error:
+                raise _broken(name, error.message, error.where, error.details) from error
 
-def _checked(name: str, before: Graph, run: Callable[[], Graph]) -> Graph:
-    """What a pass makes, once it is known to be a valid graph with the same inputs, outputs and states."""
-    try:
-        after = run()
-        if after is not before:
-            verify(after)
-    except GraphError as error:
-        raise _broken(name, error.message, error.where, error.details) from error
-    if _interface(after) != _interface(before):
-        raise _broken(name, "inputs, outputs or states have other types than before", before.name, {})
-    return after
+    def finish(self) -> Graph:
+        """The last graph, verified; only where it is not valid those before it are looked at."""
+        try:
+            return verify(self.graph)
+        except GraphError:
+            self.verify()
+            raise
 
 
 def _interface(graph: Graph) -> tuple[dict[str, Type], dict[str, Type], list[tuple[str, Type]]]:

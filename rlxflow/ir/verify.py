@@ -74,9 +74,12 @@ def _type_violations(node: Node, label: str) -> list[str]:
         return [f"{label}: {error.message}"]
     found = [f"{label}: a size is unknown in {t}" for t in inferred if UNKNOWN in t.shape]
     declared = tuple(v.type for v in node.outputs)
-    same = len(inferred) == len(declared) and all(
-        a.dtype == b.dtype and a.state == b.state and shapes_agree(a.shape, b.shape)
-        for a, b in zip(inferred, declared, strict=True)
+    same = inferred == declared or (
+        len(inferred) == len(declared)
+        and all(
+            a.dtype == b.dtype and a.state == b.state and shapes_agree(a.shape, b.shape)
+            for a, b in zip(inferred, declared, strict=True)
+        )
     )
     if not same:
         found.append(f"{label}: declares {_types(declared)}, its rule gives {_types(inferred)}")
