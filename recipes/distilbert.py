@@ -62,8 +62,7 @@ def flow(config: DistilBertConfig) -> ModelFlow:
     positions = "embeddings.position_embeddings.weight"
     return (
         ModelFlow("distilbert")
-        .input("input_ids", ("B", "S"), "i64")
-        .input("attention_mask", ("B", "S"), "i64", default=1)
+        .encoder_inputs()
         .embed("embeddings.word_embeddings.weight", config.vocab_size, hidden)
         .add_positions(positions, config.max_position_embeddings, hidden)
         .layer_norm(f"{norm}.weight", f"{norm}.bias", config.layer_norm_eps, hidden)

@@ -11,6 +11,7 @@ from rlxflow import (
     EncoderLayerStage,
     Eps,
     GatedMlpStage,
+    GgufRecipe,
     LayerType,
     LayerTypesConfig,
     ModelFlow,
@@ -21,6 +22,8 @@ from rlxflow import (
     SelfAttentionSpec,
     SelfAttentionStage,
     Size,
+    gguf_modernbert_config,
+    gguf_modernbert_names,
 )
 
 
@@ -31,9 +34,8 @@ class ModernBertConfig(LayerTypesConfig, RotaryEncoderConfig):
     ignored: ClassVar[frozenset[str]] = frozenset(
         [
             *("tie_word_embeddings", "decoder_bias", "classifier_pooling", "classifier_bias"),
-            *("classifier_activation", "deterministic_flash_attn", "sparse_prediction", "embedding_dropout"),
-            *("sparse_pred_ignore_index", "mlp_dropout", "initializer_cutoff_factor", "reference_compile"),
-            *("repad_logits_with_grad", "position_embedding_type"),
+            *("classifier_activation", "deterministic_flash_attn", "sparse_prediction", "reference_compile"),
+            *("sparse_pred_ignore_index", "repad_logits_with_grad", "position_embedding_type"),
         ]
     )
     renamed: ClassVar[Mapping[str, str]] = {"norm_eps": "layer_norm_eps", "hidden_activation": "hidden_act"}
@@ -50,9 +52,10 @@ class ModernBertConfig(LayerTypesConfig, RotaryEncoderConfig):
     rope_parameters: dict[LayerType, dict[str, Any] | None] | None = None
 
     def layer_type(self, layer: int) -> LayerType:
-        if self.layer_types is not None:
-            return self.layer_types[layer]
-        return "sliding_attention" if layer % self.global_attn_every_n_layers else "full_attention"
+        usual: LayerType = (
+            "sliding_attention" if layer % self.global_attn_every_n_layers else "full_attention"
+        )
+        return usual if self.layer_types is None else self.layer_types[layer]
 
     def rope(self, kind: LayerType) -> RopeConfig:
         theta = self.global_rope_theta if kind == "full_attention" else self.local_rope_theta
@@ -62,6 +65,7 @@ class ModernBertConfig(LayerTypesConfig, RotaryEncoderConfig):
 def flow(config: ModernBertConfig) -> ModelFlow:
     """input_ids, attention_mask [B, S] → last_hidden_state [B, S, H]."""
     hidden, eps = config.hidden_size, config.layer_norm_eps
+    first_bias, last_bias = ("embeddings.norm.bias", "final_norm.bias") if config.norm_bias else (None, None)
 
     def layer(i: int) -> EncoderLayerStage:
         p, kind = f"layers.{i}", config.layer_type(i)
@@ -69,8 +73,7 @@ def flow(config: ModernBertConfig) -> ModelFlow:
             f"{p}.attn",
             config,
             ("Wqkv", "Wo"),
-            qkv_bias=config.attention_bias,
-            out_bias=config.attention_bias,
+            bias=config.attention_bias,
             window=config.local_attention // 2 if kind == "sliding_attention" else 0,
             rope_table=kind,
             mask_input="attention_mask",
@@ -82,19 +85,13 @@ def flow(config: ModernBertConfig) -> ModelFlow:
             SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True, norm_bias=config.norm_bias
         )
 
-    def norm(flow: ModelFlow, key: str) -> ModelFlow:
-        return flow.layer_norm(f"{key}.weight", f"{key}.bias" if config.norm_bias else None, eps, hidden)
-
-    flow = (
-        ModelFlow("modernbert")
-        .input("input_ids", ("B", "S"), "i64")
-        .input("attention_mask", ("B", "S"), "i64", default=1)
-        .embed("embeddings.tok_embeddings.weight", config.vocab_size, hidden)
-        .patch(lambda flow: norm(flow, "embeddings.norm"))
-    )
+    flow = ModelFlow("modernbert").encoder_inputs()
+    flow = flow.embed("embeddings.tok_embeddings.weight", config.vocab_size, hidden)
+    flow = flow.layer_norm("embeddings.norm.weight", first_bias, eps, hidden)
     for kind in sorted({config.layer_type(i) for i in range(config.num_hidden_layers)}):
         flow = flow.rope_tables(RopeTablesStage.of(config.rope(kind), kind, cached=False))
-    return norm(flow.repeat_layers(config.num_hidden_layers, layer), "final_norm").output("last_hidden_state")
+    flow = flow.repeat_layers(config.num_hidden_layers, layer)
+    return flow.layer_norm("final_norm.weight", last_bias, eps, hidden).output("last_hidden_state")
 
 
 def expected(config: ModernBertConfig) -> dict[str, int]:
@@ -118,4 +115,5 @@ RECIPE = Recipe(
     prefixes=("", "model."),
     unused=("*head.*", "*decoder.*", "*classifier.*"),
     expected=expected,
+    gguf=GgufRecipe(("modern-bert",), gguf_modernbert_names(), gguf_modernbert_config, embeds=True),
 )

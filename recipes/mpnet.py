@@ -55,8 +55,7 @@ def flow(config: MpnetConfig) -> ModelFlow:
     bias = RelativePositionBiasStage("encoder.relative_attention_bias.weight", config.num_attention_heads)
     return (
         ModelFlow("mpnet")
-        .input("input_ids", ("B", "S"), "i64")
-        .input("attention_mask", ("B", "S"), "i64", default=1)
+        .encoder_inputs()
         .embed("embeddings.word_embeddings.weight", config.vocab_size, hidden)
         .add_positions(positions, config.max_position_embeddings, hidden, FIRST_POSITION)
         .layer_norm(f"{norm}.weight", f"{norm}.bias", config.layer_norm_eps, hidden)

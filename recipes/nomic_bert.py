@@ -83,8 +83,7 @@ def flow(config: NomicBertConfig) -> ModelFlow:
     hidden, types = config.hidden_size, "embeddings.token_type_embeddings.weight"
     return (
         ModelFlow("nomic_bert")
-        .input("input_ids", ("B", "S"), "i64")
-        .input("attention_mask", ("B", "S"), "i64", default=1)
+        .encoder_inputs()
         .input("token_type_ids", ("B", "S"), "i64", default=0)
         .embed("embeddings.word_embeddings.weight", config.vocab_size, hidden)
         .gather_add("token_type_ids", types, config.type_vocab_size, hidden)

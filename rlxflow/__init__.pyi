@@ -167,6 +167,10 @@ from rlxflow.weights.gguf_decoder import (
     gguf_decoder_config as gguf_decoder_config,
     gguf_decoder_names as gguf_decoder_names,
 )
+from rlxflow.weights.gguf_modernbert import (
+    gguf_modernbert_config as gguf_modernbert_config,
+    gguf_modernbert_names as gguf_modernbert_names,
+)
 from rlxflow.weights.gguf_nomic import (
     gguf_nomic_config as gguf_nomic_config,
     gguf_nomic_names as gguf_nomic_names,

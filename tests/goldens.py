@@ -185,6 +185,17 @@ def gguf_decoder_case(name: str) -> tuple[Golden, Array]:
     return _golden("gguf_decoders", name)[0], _arrays("gguf_decoders")[f"{name}/llama_cpp"]
 
 
+def gguf_encoder_records() -> dict[str, dict[str, Any]]:
+    """The encoders whose GGUF files tests write themselves, by name."""
+    return {record["name"]: record for record in _json("gguf_encoders")["cases"]}
+
+
+def gguf_encoder_arrays(name: str) -> dict[str, Array]:
+    """Ids, what Hugging Face computes from the weights as stored, and llama.cpp from the file."""
+    arrays = _arrays("gguf_encoders")
+    return {key.partition("/")[2]: arrays[key] for key in arrays if key.startswith(f"{name}/")}
+
+
 def minilm() -> MiniLm:
     """60 texts embedded with all-MiniLM-L6-v2."""
     record = _json("minilm")

@@ -60,8 +60,7 @@ def bert_flow(name: str, config: BertFamilyConfig) -> ModelFlow:
     positions, types = (f"embeddings.{kind}_embeddings.weight" for kind in ("position", "token_type"))
     return (
         ModelFlow(name)
-        .input("input_ids", ("B", "S"), "i64")
-        .input("attention_mask", ("B", "S"), "i64", default=1)
+        .encoder_inputs()
         .input("token_type_ids", ("B", "S"), "i64", default=0)
         .embed("embeddings.word_embeddings.weight", config.vocab_size, hidden)
         .add_positions(positions, config.max_position_embeddings, hidden, config.first_position)

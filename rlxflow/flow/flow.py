@@ -75,6 +75,11 @@ class ModelFlow(StageMethods):
         flow = self.input("input_ids", ("B", "S"), "i64")
         return flow.input("past_len", ("B",), "i32").input("new_len", ("B",), "i32")
 
+    def encoder_inputs(self) -> ModelFlow:
+        """The inputs of every text encoder, i64 [B, S]: `input_ids` and `attention_mask`, else all 1."""
+        flow = self.input("input_ids", ("B", "S"), "i64")
+        return flow.input("attention_mask", ("B", "S"), "i64", default=1)
+
     def append(self, stages: Iterable[Stage]) -> ModelFlow:
         """Append several stages, built in or not."""
         return replace(self, stages=(*self.stages, *map(checked_stage, stages)))

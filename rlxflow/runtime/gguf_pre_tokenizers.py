@@ -46,6 +46,8 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "default": PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
     "gpt-2": _PLAIN,
     "phi-2": _PLAIN,
+    "roberta-bpe": _PLAIN,
+    "modern-bert": _PLAIN,
     "smollm": _DIGITS,
     "starcoder": _DIGITS,
     "refact": _DIGITS,

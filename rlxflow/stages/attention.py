@@ -63,14 +63,16 @@ class SelfAttentionSpec:
     position_bias: str | None = None
 
     @classmethod
-    def encoder(cls, prefix: str, config: EncoderConfig, names: tuple[str, ...], **switches: Any) -> Self:
+    def encoder(
+        cls, prefix: str, config: EncoderConfig, names: tuple[str, ...], bias: bool = True, **switches: Any
+    ) -> Self:
         """Of every token to every token, with the sizes of a config, biases and no rotary embedding.
 
         `names` are the projections (three, or one for all), then the output projection; `switches` any
         further fields, by name.
         """
         heads = config.num_attention_heads
-        usual: dict[str, Any] = {"qkv_bias": True, "out_bias": True, "rope_table": None, "cached": False}
+        usual: dict[str, Any] = {"qkv_bias": bias, "out_bias": bias, "rope_table": None, "cached": False}
         usual |= {"projections": names[:-1], "out_projection": names[-1]}
         return cls(prefix, config.hidden_size, heads, heads, config.head_size, **{**usual, **switches})
 

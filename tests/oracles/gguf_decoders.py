@@ -19,6 +19,7 @@ from tiny_weights import tiny_weights
 
 Config = dict[str, Any]
 Arrays = dict[str, np.ndarray]
+Quant = gguf.GGMLQuantizationType
 
 # the letters of printable bytes, of the newline and of the space, as GPT-2 writes them
 VOCAB = [*map(chr, range(0x21, 0x7F)), "Ċ", "Ġ", "Ġt", *SPECIAL]
@@ -28,15 +29,19 @@ PERMUTED = ("granite", "mistral", "smollm3")
 NORMS_PLUS_ONE = ("gemma", "gemma2", "gemma3_text")
 
 
-def write(path: Path, config: Config, weights: Arrays) -> None:
-    """Write `weights`, float32 under Hugging Face names, as a GGUF file."""
+def write(path: Path, config: Config, weights: Arrays, quant: Quant = Quant.F32) -> None:
+    """Write `weights`, float32 under Hugging Face names, as a GGUF file; matrices in `quant`."""
     kind = config["model_type"]
     writer = GGUFWriter(path, ARCHITECTURES.get(kind, kind))
     _shared(writer, config)
     FAMILIES[kind](writer, config)
     _vocabulary(writer)
     for name, value in _tensors(config, weights):
-        writer.add_tensor(name, np.ascontiguousarray(value, np.float32))
+        value = np.ascontiguousarray(value, np.float32)
+        if value.ndim == 1 or quant == Quant.F32:
+            writer.add_tensor(name, value)
+        else:
+            writer.add_tensor(name, gguf.quantize(value, quant), raw_dtype=quant)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -165,8 +170,16 @@ def _head_dim(config: Config) -> int:
     return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
 
 
-def write_case(path: Path, record: Config, seed: int) -> Path:
+def write_case(path: Path, record: Config, seed: int, quant: Quant = Quant.F32) -> Path:
     """The file of a stored case: its config, and weights of the shapes it lists."""
     shapes = {key: tuple(shape) for key, shape in record["shapes"].items()}
-    write(path, record["config"], tiny_weights(shapes, seed))
+    write(path, record["config"], tiny_weights(shapes, seed), quant)
     return path
+
+
+def as_stored(weights: Arrays, quant: Quant) -> Arrays:
+    """The weights as float32 after a trip through `quant`, whose blocks lie along rows."""
+    return {
+        key: w if w.ndim == 1 else gguf.dequantize(gguf.quantize(w, quant), quant)
+        for key, w in weights.items()
+    }

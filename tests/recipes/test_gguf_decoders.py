@@ -10,12 +10,13 @@ from pathlib import Path
 
 import goldens
 import pytest
-from model_files import run, write_golden
+from model_files import run, write_golden, write_model
 
 import rlxflow
+from rlxflow.profile.load import load_profile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "oracles"))
-from gguf_decoders import write_case
+from gguf_decoders import Quant, as_stored, write_case
 
 TOLERANCE = 1e-5
 NAMES = goldens.gguf_decoder_names()
@@ -42,6 +43,22 @@ def test_same_numbers_as_the_safetensors_model(name: str, tmp_path: Path) -> Non
     from_directory = run(rlxflow.load(write_golden(tmp_path / "hf", golden)), golden)
     # norms that were stored as 1 + w, and float32 scales, may differ in the last bits
     assert goldens.error(from_gguf, from_directory) <= 1e-6
+
+
+@pytest.mark.parametrize("quant", ["Q8_0", "Q4_0"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize(
+    "name", ["mistral", "granite", "gemma2", "gemma3", "phi3", "olmo2", "smollm3", "cohere2"]
+)
+def test_quantised_files_hold_what_gguf_py_reads(name: str, backend: str, quant: str, tmp_path: Path) -> None:
+    golden, _ = goldens.gguf_decoder_case(name)
+    record, kind = {"config": golden.config, "shapes": golden.shapes}, Quant[quant]
+    path = write_case(tmp_path / "m.gguf", record, golden.seed, kind)
+    model = rlxflow.load(path, profile=load_profile("exact", [f"backend.name={backend}"]))
+    other = write_model(tmp_path / "hf", golden.config, as_stored(golden.weights, kind))
+    expected = run(rlxflow.load(other), golden)
+    assert goldens.error(run(model, golden), expected) <= TOLERANCE
+    assert golden.error(expected) > 1e-3  # rounding shows
 
 
 def test_every_family_is_there() -> None:
