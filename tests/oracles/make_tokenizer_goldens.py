@@ -35,7 +35,7 @@ DATA = Path(__file__).parents[1] / "runtime" / "data"
 # Names of pre-tokenizers, each with the names that mean the same.
 PRES: dict[str, list[str]] = {
     "default": [],
-    "gpt-2": ["phi-2"],
+    "gpt-2": ["phi-2", "roberta-bpe", "modern-bert"],
     "smollm": ["starcoder", "refact"],
     "llama-bpe": ["llama3", "llama-v3"],
     "qwen2": ["deepseek-r1-qwen"],
