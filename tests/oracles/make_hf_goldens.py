@@ -11,8 +11,8 @@ for each `model_type`, in `cases/`: a new architecture is one new file there.
 The script fails unless, in every case, each sub-block moves the residual by 10 % or more, float32 rounding
 (against the same model in float64, each sequence alone) stays under a quarter of the tolerance, and every
 field of the config that changes the graph moves the output by 100 times the tolerance or more when misread.
-Only the two forms of GELU are nearer to each other: 1.5 times. `perturb.py` lists the fields. The smallest of
-each is printed.
+Only the two forms of GELU are nearer to each other: 10 times, and 1.5 in Gemma 2 and 3. `perturb.py` lists
+the fields. The smallest of each is printed.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from tiny_weights import tiny_weights
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TOLERANCE = 1e-5
 SEED = 1
+SOFT_GELU = ("gemma2", "gemma3_text")  # they norm what an FFN gives, large as it is, before they add it
 
 MODEL_CLASSES = {"bert": lambda config: transformers.BertModel(config, add_pooling_layer=False)}
 Arrays = dict[str, np.ndarray]
@@ -188,7 +189,8 @@ def make(model_type: str) -> bool:
         arrays |= {f"{case.name}/{name}": value for name, value in {**inputs, output: expected}.items()}
         records.append({"name": case.name, "tags": case.tags, "config": case.config, "shapes": shapes})
 
-    limits = {"contribution of a sub-block": 0.1, "tolerance / float32 rounding": 4.0, NEAR_FIELD: 1.5}
+    limits = {"contribution of a sub-block": 0.1, "tolerance / float32 rounding": 4.0}
+    limits[NEAR_FIELD] = 1.5 if model_type in SOFT_GELU else 10.0
     print(f"{model_type}: {len(records)} cases; changes in units of the tolerance, {TOLERANCE}")
     passed = True
     for name, values in least.items():
