@@ -37,7 +37,8 @@ from rlxflow.ir.graph import Graph
 
 _WAVE = slice(Job.CHUNKS, Job.TOGETHER)
 _POSITIONS = Job.AXES + AXIS_WORDS.index(Frame.POSITION)
-PARTS = 2  # of a step per thread, where threads work together
+PARTS = 2  # of a step per thread, where threads work together, for one may be late …
+FEW_TOKENS = 32  # … and 1 for up to so many tokens per thread: beginning a part costs time too
 WAVE_TOKENS = 4096  # tokens per thread between two looks at signals
 
 
@@ -185,6 +186,7 @@ class CpuExecutable:
             1 if together else threads,
             self.plan.arena.floats(counts),
         )
+        parts = threads * (1 if max(counts[1:]) <= FEW_TOKENS * threads else PARTS)
         words = len(self.plan.steps) * COUNTER_WORDS * self._wave if together else 0
         axes = [
             word
@@ -192,7 +194,7 @@ class CpuExecutable:
             for word in (*rows, most)
         ]
         self._job[:] = (
-            *(self._pointers.address, 0, 0, 0, together, threads * PARTS, places, bits),
+            *(self._pointers.address, 0, 0, 0, together, parts, places, bits),
             *(counts[0], capacity, self._memory.reserve_counters(words), *axes),
         )
         self._job_is_for = (layout, bits, capacity)
