@@ -9,7 +9,7 @@ import numpy as np
 
 from rlxflow.backends.base import CacheState
 from rlxflow.dtypes import Array, to_numpy
-from rlxflow.errors import BackendError, InputError, nearest
+from rlxflow.errors import BackendError, InputError, nearest, printable
 from rlxflow.ir.dims import Sym, bind_shape, names, shape_text
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Value
@@ -39,7 +39,8 @@ class InputCheck:
         for name, value, dtype in self._wanted:
             if name not in inputs:
                 hint = f"pass {name}={value.type}"
-                raise InputError(f"input {name!r} is missing", code="RLX-R002", hint=hint)
+                message = f"input {name!r} is missing"
+                raise InputError(message, code="RLX-R002", where=self._graph.name, hint=hint)
             arrays[name] = _native(name, inputs[name], value, dtype)
         shapes = tuple(a.shape for a in arrays.values())
         if shapes not in self._sizes:
@@ -56,7 +57,8 @@ def _native(name: str, array: object, value: Value, wanted: np.dtype[Any]) -> Ar
     if fits and array.dtype.newbyteorder("=") == wanted:  # type: ignore[attr-defined]
         return np.asarray(array, wanted)  # a plain array: matrix and masked ones calculate differently
     got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-    raise InputError(f"input {name!r} is {got}", code="RLX-R003", hint=f"it takes an array {value.type}")
+    hint = f"it takes an array {value.type}"
+    raise InputError(f"input {name!r} is {got}", code="RLX-R003", where=f"{name}: {value.type}", hint=hint)
 
 
 def _sizes(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, int]:
@@ -73,9 +75,19 @@ def _sizes(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, int]:
     for name, shape, dim, size in declared:
         (known,) = bind_shape((dim,), sizes)
         if known != size:
-            what = f"{dim} = {size} in {shape_text(shape)}, but {known} elsewhere"
-            raise InputError(f"input {name!r}: {what}", code="RLX-R004", hint="make the inputs' sizes agree")
+            what = f": {dim} = {size} in {shape_text(shape)}, but {known} elsewhere"
+            if isinstance(dim, int):
+                what = f" has {size} where {shape_text(shape)} has {dim}"
+            message = f"input {name!r}{what}"
+            where = f"{name}: {graph.inputs[name].type}"
+            raise InputError(message, code="RLX-R004", where=where, hint="make the inputs' sizes agree")
     return sizes
+
+
+def no_output(graph: Graph, name: object) -> InputError:
+    """The error for a name that is none of a graph's outputs."""
+    hint = nearest(str(name), graph.outputs) or f"outputs: {', '.join(graph.outputs)}"
+    return InputError(f"no output {printable(repr(name), 80)}", code="RLX-R005", where=graph.name, hint=hint)
 
 
 def checked_caches(graph: Graph, state: CacheState | None, sizes: dict[str, int]) -> dict[str, Array]:

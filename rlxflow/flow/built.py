@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rlxflow.dtypes import DTYPES
-from rlxflow.errors import FlowError
+from rlxflow.errors import FlowError, WeightsError
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.lowering import lower
 from rlxflow.ir.builder import uncollected
@@ -17,13 +17,13 @@ from rlxflow.ir.values import Type
 from rlxflow.ir.verify import verify
 from rlxflow.weights.plan import WeightPlan, plan_weights
 from rlxflow.weights.report import LoadReport
+from rlxflow.weights.source import WeightSource
 
 if TYPE_CHECKING:
     from rlxflow.backends.base import Executable
     from rlxflow.flow.emit import Problem
     from rlxflow.profile.model import CompileProfile
     from rlxflow.runtime.execution import ModelExecutionConfig
-    from rlxflow.weights.source import WeightSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,13 @@ def build(
 
     settings = load_profile(profile)
     try:
+        if not isinstance(source, WeightSource):
+            raise WeightsError(
+                f"weights are of type {type(source).__name__}, which is no WeightSource",
+                code="RLX-W051",
+                where=flow.name,
+                hint="wrap arrays: MapWeights({name: array})",
+            )
         plan = plan_weights(flow.weights(), source, prefixes=prefixes, expected_unused=unused)
     except Exception:
         raise_problems(flow, flow.check())  # a flow that is wrong in itself comes first

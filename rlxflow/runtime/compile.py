@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rlxflow.backends.auto import AutoBackend
 from rlxflow.backends.base import Backend, Executable, MemoryUse
 from rlxflow.backends.find import find_backend
-from rlxflow.errors import FusionError, InputError, nearest
+from rlxflow.backends.inputs import no_output
+from rlxflow.errors import FusionError, InputError, printable
 from rlxflow.flow.built import BuiltModel
 from rlxflow.fusion.pipeline import OnPass, Optimized, TokenRange, facts_for, optimize, token_ranges
 from rlxflow.fusion.report import FusionReport
@@ -112,9 +113,10 @@ def explain(
     from rlxflow.inspect.cost import cost
 
     for name, size in (("batch", batch), ("seq", seq)):
-        if not 1 <= size <= LARGEST_SIZE:
+        if not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
             hint = f"give a number from 1 to {LARGEST_SIZE:,}"
-            raise InputError(f"{name} is {size}", code="RLX-R070", where=built.flow.name, hint=hint)
+            message = f"{name} is {printable(repr(size), 40)}"
+            raise InputError(message, code="RLX-R070", where=built.flow.name, hint=hint)
     settings = settings_of(built, profile)
     backend = backend_of(settings)
     optimized = optimize(
@@ -185,8 +187,7 @@ def wanted_graph(built: BuiltModel, outputs: Iterable[str] | None) -> Graph:
     wanted = list(built.graph.outputs if outputs is None else outputs)
     for name in wanted:
         if name not in built.graph.outputs:
-            hint = nearest(name, built.graph.outputs) or f"outputs: {', '.join(built.graph.outputs)}"
-            raise InputError(f"no output {name!r}", code="RLX-R005", where=built.flow.name, hint=hint)
+            raise no_output(built.graph, name)
     return built.graph.select(wanted)
 
 

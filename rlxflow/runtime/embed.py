@@ -53,14 +53,12 @@ def embed(
     return result
 
 
-def _as_list(texts: Iterable[str]) -> list[str]:
-    try:
-        return list(texts)
-    except TypeError as error:
+def _as_list(texts: object) -> list[str]:
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        message = f"texts is of type {type(texts).__name__}"
         hint = "give a string or a list of strings"
-        raise InputError(
-            f"texts is of type {type(texts).__name__}", code="RLX-R028", where="texts=", hint=hint
-        ) from error
+        raise InputError(message, code="RLX-R028", where="texts=", hint=hint)
+    return list(texts)
 
 
 def tokenize(

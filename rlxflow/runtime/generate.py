@@ -28,10 +28,7 @@ class Run:
     def __init__(
         self, model: Model, requests: Sequence[Request], cache: PromptCache | None, speculate: str | None
     ) -> None:
-        if not model.is_decoder:
-            hint = "use .embed(texts), or `rlxflow embed`"
-            message = "this model does not generate text"
-            raise InputError(message, code="RLX-R020", where=model.name, hint=hint)
+        model.require_decoder()
         if speculate not in (None, "prompt-lookup"):
             hint = nearest(str(speculate), ["prompt-lookup"]) or "prompt-lookup, or None"
             shown = printable(repr(speculate), 40)
@@ -40,6 +37,9 @@ class Run:
             hint = "leave speculate out"
             message = "a model with a recurrent state cannot take wrong guesses back"
             raise InputError(message, code="RLX-R033", where=model.name, hint=hint)
+        if cache is not None and not hasattr(cache, "lease"):
+            message = f"a cache is of type {type(cache).__name__}"
+            raise InputError(message, code="RLX-R032", where="cache=", hint="make one with model.new_cache()")
         if cache is not None and len(requests) != 1:
             hint = "give each prompt its own call, or leave the cache out"
             raise InputError("a cache takes one prompt at a time", code="RLX-R032", where="cache=", hint=hint)

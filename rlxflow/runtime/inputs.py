@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -39,7 +39,8 @@ def as_array(value: Any, spec: InputSpec) -> Array:
         raise _refused(spec, "is ragged", "RLX-R010", hint) from error
     kind = "iu" + ("b" if is_mask else "") if spec.dtype.kind == "int" else "f"
     if array.dtype.kind not in kind and array.size:
-        hint = f"it takes {spec.dtype}" + ("; cast ids to integers" if spec.dtype.kind == "int" else "")
+        about = "; 1 = a token, 0 = padding" if is_mask else "; cast ids to integers"
+        hint = f"it takes {spec.dtype}" + (about if spec.dtype.kind == "int" else "")
         raise _refused(spec, f"has type {array.dtype}", "RLX-R011", hint)
     if array.ndim != len(spec.shape):
         hint = f"it takes {shape_text(spec.shape)}"
@@ -104,6 +105,16 @@ def check_length(inputs: Mapping[str, Array], max_positions: int | None, hint: s
     if longest > max_positions:
         message = f"a sequence has {longest} tokens, the model takes {max_positions}"
         raise InputError(message, code="RLX-R016", hint=hint)
+
+
+def names_of(outputs: object) -> tuple[str, ...]:
+    """The names of outputs that a caller wants: one, or several; raises `InputError` (R005) for neither."""
+    if isinstance(outputs, str):
+        return (outputs,)
+    if not isinstance(outputs, Iterable):
+        message = f"outputs is {printable(repr(outputs), 40)}"
+        raise InputError(message, code="RLX-R005", where="outputs=", hint="give a name or a list of names")
+    return tuple(outputs)
 
 
 def want_batch_size(size: object) -> None:

@@ -20,7 +20,7 @@ from rlxflow.flow.flow import InputSpec, ModelFlow
 from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
-from rlxflow.runtime.inputs import RoomCheck, check_length, complete, pack_rows
+from rlxflow.runtime.inputs import RoomCheck, check_length, complete, names_of, pack_rows
 from rlxflow.weights.report import LoadReport
 
 if TYPE_CHECKING:
@@ -102,14 +102,18 @@ class Model:
             )
         return self.tokenizer
 
+    def require_decoder(self) -> None:
+        """Raise `InputError` (R020) for a model that does not generate text."""
+        if not self.is_decoder:
+            hint = "use .embed(texts), or `rlxflow embed`"
+            message = "this model does not generate text"
+            raise InputError(message, code="RLX-R020", where=self.name, hint=hint)
+
     def __call__(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, Array]:
         """Run the model on named arrays; `outputs` names what to compute, see the class for the default."""
-        if isinstance(outputs, str):
-            outputs = (outputs,)
+        wanted = self._default_outputs() if outputs is None else names_of(outputs)
         try:
-            if self.is_decoder:
-                return self._decode(arrays, ("logits",) if outputs is None else tuple(outputs))
-            return self._encode(arrays, tuple(self._default_outputs() if outputs is None else outputs))
+            return (self._decode if self.is_decoder else self._encode)(arrays, wanted)
         except InputError as error:
             error.where = error.where or self.name
             raise
@@ -162,9 +166,9 @@ class Model:
 
         return save(self, Path(directory))
 
-    def _default_outputs(self) -> list[str]:
+    def _default_outputs(self) -> tuple[str, ...]:
         inner = ("pooled", "normalized")
-        return [name for name in self.graph.outputs if name not in inner]
+        return ("logits",) if self.is_decoder else tuple(n for n in self.graph.outputs if n not in inner)
 
     def embed(
         self,
@@ -208,6 +212,7 @@ class Model:
         """An empty cache for `generate(…, cache=…)`: a conversation's keys and values, kept between calls."""
         from rlxflow.runtime.prompt_cache import PromptCache
 
+        self.require_decoder()
         return PromptCache(self)
 
     @overload  # a str is also a sequence of str: of overloads that overlap, the first one counts

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from rlxflow.errors import InputError, printable
+from rlxflow.errors import InputError, nearest, printable
 from rlxflow.runtime.chat_template import render_chat
 from rlxflow.runtime.sampling import Sampler
 
@@ -85,16 +85,23 @@ class Request:
         return min(count, last - num_prompt_tokens)
 
 
-def prompt_ids(model: Model, tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+def prompt_ids(model: Model, tokenizer: Tokenizer, prompt: Any) -> list[int]:
     """A text as it stands, or messages through the chat template (which writes its own special tokens)."""
     if isinstance(prompt, str):
         ids = tokenizer.encode(prompt)
-    else:
+    elif isinstance(prompt, Sequence) and all(isinstance(message, Mapping) for message in prompt):
         special = tokenizer.special
         text = render_chat(
             model.chat_template, prompt, bos_token=special.bos or "", eos_token=special.eos or ""
         )
         ids = tokenizer.encode(text, add_special_tokens=False)
+    else:
+        raise InputError(
+            f"a prompt is {printable(repr(prompt), 40)}",
+            code="RLX-R028",
+            where=model.name,
+            hint="give a text, or a list of messages; token ids go to model(input_ids=…)",
+        )
     if not ids:
         message = "the prompt has no tokens"
         raise InputError(message, code="RLX-R027", where=model.name, hint="give some text")
@@ -105,8 +112,13 @@ def as_requests(prompt: object, settings: Settings) -> list[Request] | None:
     """The requests of a list of prompts; None where `prompt` is one prompt.
 
     A list of messages is one prompt; a list of texts, of lists of messages or of requests is several.
-    Requests keep their own settings, all other prompts get `settings`.
+    Requests keep their own settings, all other prompts get `settings`. Raises `InputError` (R034) for a
+    setting that does not exist.
     """
+    for name in settings:
+        if name not in Settings.__annotations__:
+            hint = nearest(name, Settings.__annotations__) or f"known: {', '.join(Settings.__annotations__)}"
+            raise InputError(f"there is no setting {name!r}", code="RLX-R034", where=f"{name}=", hint=hint)
     if isinstance(prompt, str | Mapping) or not isinstance(prompt, Sequence) or not prompt:
         return None
     if isinstance(prompt[0], Mapping) or not isinstance(prompt[0], str | Sequence | Request):

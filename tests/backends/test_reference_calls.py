@@ -155,10 +155,15 @@ def test_R6_sizes_made_of_names() -> None:
         return model({k: a.astype(np.float32) for k, a in {"x": x, "y": y, "z": z}.items()})
 
     assert call(5, 4)["output"].shape == (2, 1)
-    for args, message in {(4, 4): "1+S = 4", (5, 2): "2*B = 2", (5, 4, 2): "3 = 2 in [2*B,3], but 3"}.items():
+    for args, message in {
+        (4, 4): "1+S = 4",
+        (5, 2): "2*B = 2",
+        (5, 4, 2): "'z' has 2 where [2*B,3] has 3",
+    }.items():
         with pytest.raises(InputError) as caught:
             call(*args)
         assert caught.value.code == "RLX-R004" and message in caught.value.message
+        assert caught.value.where in ("y: f32[B,1+S]", "z: f32[2*B,3]")
 
 
 # -- R1: small sizes ---------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
+import numpy as np
 import pytest
 from flow_samples import BERT, FakeWeights, ScaleStage, decoder, decoding, embedded, ids, layer
 
 from rlxflow.dtypes import bool_
-from rlxflow.errors import FlowError, PluginError, RlxError
+from rlxflow.errors import FlowError, PluginError, RlxError, WeightsError
 from rlxflow.flow import plugins
 from rlxflow.flow.emit import Emit, Problem
 from rlxflow.flow.flow import ModelFlow
@@ -462,3 +463,11 @@ def test_sound_flows_have_no_problems() -> None:
     )
     assert embedded().repeat_layers(0, fails).check() == ()
     assert embedded().custom(lambda e, x: None).custom(lambda e, x: neg(e.need(x))).check() == ()
+
+
+def test_plain_arrays_are_no_source_of_weights() -> None:
+    flow = ModelFlow("one").input("x", ("B", 8), "f32").linear("fc.weight", 16).output("y")
+    for given in ({"fc.weight": np.ones((16, 8))}, None):
+        with pytest.raises(WeightsError) as caught:
+            flow.build(given)  # type: ignore[arg-type]
+        assert caught.value.code == "RLX-W051" and "MapWeights" in caught.value.hint

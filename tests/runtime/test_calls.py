@@ -60,11 +60,13 @@ BOTH: dict[str, tuple[dict[str, Any], str, str]] = {
     "R3-short": ({"input_ids": IDS, "attention_mask": [[1, 1]]}, "RLX-R004", "agree|equal"),
     "R3-other-batch": ({"input_ids": IDS, "attention_mask": [[1, 1, 1]] * 2}, "RLX-R004", "agree|equal"),
     "R3-one-axis": ({"input_ids": IDS, "attention_mask": [1, 1, 1]}, "RLX-R012", "wrap one"),
-    "R3-float": ({"input_ids": IDS, "attention_mask": [[1.0, 1.0, 0.0]]}, "RLX-R011", "i64"),
+    "R3-float": ({"input_ids": IDS, "attention_mask": [[1.0, 1.0, 0.0]]}, "RLX-R011", "0 = padding"),
     "R3-additive": ({"input_ids": IDS, "attention_mask": [[0, 0, -10000]]}, "RLX-R017", "0 = padding"),
     "R3-counts": ({"input_ids": IDS, "attention_mask": [[1, 2, 2]]}, "RLX-R017", "0 = padding"),
     "R3-unknown-input": ({"input_ids": IDS, "attention_mas": ONES}, "RLX-R006", "'attention_mask'"),
     "R3-hf-positions": ({"input_ids": IDS, "position_ids": ONES}, "RLX-R006", "input"),
+    "R6-outputs-of-no-names": ({"input_ids": IDS, "outputs": 5}, "RLX-R005", "list of names"),
+    "R6-output-none": ({"input_ids": IDS, "outputs": [None]}, "RLX-R005", "last_hidden_state|logits"),
     "R6-unknown-output": ({"input_ids": IDS, "outputs": ["logit"]}, "RLX-R005", "last_hidden_state|logits"),
 }
 BERT_ONLY: dict[str, tuple[dict[str, Any], str, str]] = {

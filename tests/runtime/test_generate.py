@@ -143,7 +143,11 @@ def test_seeds(model: rlxflow.Model) -> None:
 MESSAGES = [{"role": "user", "content": "hi"}]
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-prompt": ({"prompt": ""}, "RLX-R027", "some text"),
-    "number": ({"prompt": 5}, "RLX-T030", "plain string"),
+    "number": ({"prompt": 5}, "RLX-R028", "text"),
+    "token-ids": ({"prompt": [5, 6]}, "RLX-R028", "model(input_ids=…)"),
+    "one-message": ({"prompt": MESSAGES[0]}, "RLX-R028", "list of messages"),
+    "setting-of-another-library": ({"max_tokens": 5}, "RLX-R034", "'max_new_tokens'"),
+    "no-cache": ({"cache": 5}, "RLX-R032", "new_cache()"),
     "no-template": ({"prompt": MESSAGES}, "RLX-T030", "plain string"),
     "half-a-surrogate": ({"prompt": "a\ud800"}, "RLX-T010", "Unicode"),
     "negative-count": ({"max_new_tokens": -1}, "RLX-R024", "0 or more"),
@@ -170,7 +174,7 @@ def test_refused_when_called(case: str, stream: bool, model: rlxflow.Model) -> N
     arguments, code, hint = REFUSED[case]
     with pytest.raises(RlxError) as caught:
         model.generate(**{"prompt": PROMPT, "max_new_tokens": 3, **arguments}, stream=stream)
-    assert caught.value.code == code and hint in caught.value.hint, caught.value
+    assert caught.value.code == code and hint in caught.value.hint and caught.value.where, caught.value
 
 
 def test_logits_that_are_not_numbers(model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,13 +85,13 @@ def test_a_bad_request_stops_all_before_anything_runs(
     model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Decoding, "feed", lambda *_: pytest.fail("computed"))
-    for bad, code in ((Request("x", -1), "RLX-R024"), (Request(""), "RLX-R027"), (Request(5), "RLX-T030")):  # type: ignore[arg-type]
+    for bad, code in ((Request("x", -1), "RLX-R024"), (Request(""), "RLX-R027"), (Request(5), "RLX-R028")):  # type: ignore[arg-type]
         with pytest.raises(RlxError) as caught:
             model.generate([Request("the"), bad], stream=True)
         assert caught.value.code == code
     with pytest.raises(RlxError) as caught:
         model.generate(["the", 5])  # type: ignore[list-item]
-    assert caught.value.code == "RLX-T030"
+    assert caught.value.code == "RLX-R028"
 
 
 def test_chunks() -> None:

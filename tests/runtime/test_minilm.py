@@ -106,6 +106,8 @@ def test_progress_is_drawn_on_stderr_only_when_asked(
         (lambda m: m.embed(["a"], batch_size=True), "RLX-R022", "positive integer"),
         (lambda m: m.embed(["a"], normalize="yes"), "RLX-R022", "True, False or None"),
         (lambda m: m.embed(None), "RLX-R028", "list of strings"),
+        (lambda m: m.embed(b"abc"), "RLX-R028", "list of strings"),
+        (lambda m: m.new_cache(), "RLX-R020", "embed"),
         (lambda m: m.embed(["a", 5]), "RLX-T010", "string"),
         (lambda m: m.embed([b"a"]), "RLX-T010", "decode bytes"),
         (lambda m: m.embed(["a"], prompt_name="query"), "RLX-R023", "none"),

@@ -28,10 +28,9 @@ from rlxflow.backends.cpu.states import States
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.team import Team
 from rlxflow.backends.cpu.traced import TracedCalls
-from rlxflow.backends.inputs import InputCheck
+from rlxflow.backends.inputs import InputCheck, no_output
 from rlxflow.backends.rows import validity_inputs
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError, nearest
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 
@@ -139,8 +138,7 @@ class CpuExecutable:
         bits = 1 << len(self.plan.outputs)  # caches are always written
         for name in wanted:
             if name not in self.graph.outputs:
-                hint = nearest(name, self.graph.outputs) or f"outputs: {', '.join(self.graph.outputs)}"
-                raise InputError(f"no output {name!r}", code="RLX-R005", where=self.graph.name, hint=hint)
+                raise no_output(self.graph, name)
             bits |= 1 << self.plan.outputs.index(name)
         return bits
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from rlxflow.backends.base import CacheState, empty_state
-from rlxflow.backends.inputs import InputCheck, checked_caches
+from rlxflow.backends.inputs import InputCheck, checked_caches, no_output
 from rlxflow.backends.reference.program import Program
 from rlxflow.backends.rows import cut, token_spans
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError, nearest
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Value
@@ -49,8 +48,7 @@ class ReferenceExecutable:
         if outputs not in self._programs:
             for name in outputs:
                 if name not in self.graph.outputs:
-                    hint = nearest(name, self.graph.outputs) or f"outputs: {', '.join(self.graph.outputs)}"
-                    raise InputError(f"no output {name!r}", code="RLX-R005", where=self.graph.name, hint=hint)
+                    raise no_output(self.graph, name)
             self._programs[outputs] = Program(self.graph.select(outputs))
         return self._programs[outputs]
 
