@@ -36,20 +36,23 @@ class AutoBackend:
             return self._reference.claims(node)
         return self._cpu.claims(node) or (node.op.level == "primitive" and self._reference.claims(node))
 
-    def choose(self, graph: Graph, profile: CompileProfile) -> tuple[Backend, str]:
-        """The backend that would run an expanded graph, and why; no weight is read."""
-        if self._cpu is None:
-            return self._reference, self._why_not
-        try:
-            self._cpu.memory(graph, profile, 1)
-        except BackendError as error:
-            if error.code != NOT_RUN:
-                raise
-            return self._reference, _reason(error)
-        return self._cpu, "it runs the whole graph"
+    def choose(self, graph: Graph, profile: CompileProfile, tokens: int) -> tuple[Backend, str, MemoryUse]:
+        """The backend that would run an expanded graph, why, and its `memory`; no weight is read.
+
+        Planning is what tells whether the CPU backend runs a graph, and what it takes: it is done once.
+        """
+        why = self._why_not
+        if self._cpu is not None:
+            try:
+                return self._cpu, "it runs the whole graph", self._cpu.memory(graph, profile, tokens)
+            except BackendError as error:
+                if error.code != NOT_RUN:
+                    raise
+                why = _reason(error)
+        return self._reference, why, self._reference.memory(graph, profile, tokens)
 
     def memory(self, graph: Graph, profile: CompileProfile, tokens: int) -> MemoryUse:
-        return self.choose(graph, profile)[0].memory(graph, profile, tokens)
+        return self.choose(graph, profile, tokens)[2]
 
     def compile(self, graph: Graph, weights: Weights, profile: CompileProfile) -> Executable:
         """By the CPU backend; by the reference, with a line on stderr, where that refuses the graph."""

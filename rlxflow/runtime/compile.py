@@ -90,7 +90,9 @@ def running(
     backend = backend_of(settings)
     graph = wanted_graph(built, ["last_logits"] if "last_logits" in built.graph.outputs else None)
     optimized = optimize(graph, settings, facts_for(settings, tokens), backend.claims)
-    backend, _ = settled(backend, optimized.graph, settings)
+    if isinstance(backend, AutoBackend):
+        chosen, _, memory = backend.choose(optimized.graph, settings, tokens)
+        return chosen.name, memory
     return backend.name, backend.memory(optimized.graph, settings, tokens)
 
 
@@ -130,8 +132,10 @@ def explain(
     )
     others = {name: seq for v in built.graph.inputs.values() for d in v.shape for name in names(d)}
     sizes = {**others, "B": batch, "S": seq, "C": seq}
-    backend, why = settled(backend, optimized.graph, settings)
-    chosen = (f"backend {backend.name} was chosen: {why}",) if why else ()
+    chosen: tuple[str, ...] = ()
+    if isinstance(backend, AutoBackend):
+        backend, why, _ = backend.choose(optimized.graph, settings, 1)
+        chosen = (f"backend {backend.name} was chosen: {why}",)
     report = replace(
         optimized.report,
         backend=backend.name,
@@ -175,11 +179,6 @@ def backend_of(profile: CompileProfile) -> Backend:
     """The backend that a profile names; for `auto` the variable RLXFLOW_BACKEND may name another."""
     name = profile.backend.name.value
     return find_backend((os.environ.get(BACKEND_VARIABLE) or name) if name == AutoBackend.name else name)
-
-
-def settled(backend: Backend, graph: Graph, profile: CompileProfile) -> tuple[Backend, str]:
-    """The backend that runs a graph, and why where it was chosen."""
-    return backend.choose(graph, profile) if isinstance(backend, AutoBackend) else (backend, "")
 
 
 def wanted_graph(built: BuiltModel, outputs: Iterable[str] | None) -> Graph:

@@ -12,6 +12,7 @@ import pytest
 
 import rlxflow
 from rlxflow.backends.auto import AutoBackend
+from rlxflow.backends.cpu.backend import CpuBackend
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.find import find_backend
 from rlxflow.backends.reference.executable import ReferenceExecutable
@@ -48,7 +49,7 @@ def run(executable: Any) -> Mapping[str, np.ndarray[Any, Any]]:
 
 def test_the_compiled_backend_is_taken_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
     backend = AutoBackend()
-    chosen, why = backend.choose(graph(False), PROFILE)
+    chosen, why, _ = backend.choose(graph(False), PROFILE, 1)
     assert chosen.name == "cpu" and why
     compiled = backend.compile(graph(False), MapWeights({}), PROFILE)
     assert isinstance(compiled, CpuExecutable) and run(compiled)["y"][0, 0, 1] == 2
@@ -57,7 +58,7 @@ def test_the_compiled_backend_is_taken_in_silence(capfd: pytest.CaptureFixture[s
 
 def test_the_reference_takes_the_rest_and_says_why(capfd: pytest.CaptureFixture[str]) -> None:
     backend = AutoBackend()
-    chosen, why = backend.choose(graph(True), PROFILE)
+    chosen, why, _ = backend.choose(graph(True), PROFILE, 1)
     assert chosen.name == "reference" and "transpose" in why
     compiled = backend.compile(graph(True), MapWeights({}), PROFILE)
     assert isinstance(compiled, ReferenceExecutable) and run(compiled)["y"][0, 0, 1] == 1 + 4
@@ -77,7 +78,7 @@ def test_without_llvmlite_the_reference_runs(
 
     monkeypatch.setattr(builtins, "__import__", no_llvm)
     backend = AutoBackend()
-    assert backend.choose(graph(False), PROFILE)[0].name == "reference"
+    assert backend.choose(graph(False), PROFILE, 1)[0].name == "reference"
     assert isinstance(backend.compile(graph(False), MapWeights({}), PROFILE), ReferenceExecutable)
     assert "no llvmlite" in capfd.readouterr().err
 
@@ -99,3 +100,21 @@ def test_explain_tells_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     report = compiling.explain(built, 1, 8).report
     assert report.backend == "cpu"
     assert any("cpu was chosen" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["compiled", "reference"])
+def test_memory_is_that_of_the_backend_chosen_planned_once(
+    transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Any] = []
+    plan = CpuBackend._plan
+
+    def counted(*given: Any) -> Any:
+        plans.append(given)
+        return plan(*given)
+
+    name = "reference" if transposed else "cpu"
+    expected = find_backend(name).memory(graph(transposed), PROFILE, 3)
+    monkeypatch.setattr(CpuBackend, "_plan", counted)
+    assert AutoBackend().memory(graph(transposed), PROFILE, 3) == expected
+    assert len(plans) == 1
