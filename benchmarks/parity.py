@@ -10,14 +10,16 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import goldens
 import numpy as np
-from model_files import run, write_golden
+from model_files import model_inputs, run, write_golden
 
 import rlxflow
+from rlxflow.profile.load import load_profile
 
 
 def package(name: str) -> Path | None:
@@ -27,15 +29,62 @@ def package(name: str) -> Path | None:
 
 
 def tiny_models() -> None:
+    """Every family with goldens: whole batches on both backends, token by token, and rows without company."""
     print("tiny random models against transformers, float32, error = max|a-b| / max(1, max|b|)")
-    for model_type in ("bert", "llama", "qwen2", "qwen3"):
-        errors = []
-        for golden in goldens.hf_cases(model_type):
-            with tempfile.TemporaryDirectory() as folder:
-                errors.append(golden.error(run(rlxflow.load(write_golden(Path(folder), golden)), golden)))
+    print(
+        f"{'family':20} {'configs':>7}  {'reference':>9}  {'compiled':>8}  {'decode':>7}  a row alone  GGUF"
+    )
+    vision = ("vit", "dinov2", "siglip_vision_model")
+    for model_type in (*goldens.hf_model_types(), *vision):
+        errors: list[tuple[float, ...]] = []
+        for name in (goldens.vision_names if model_type in vision else goldens.hf_names)(model_type):
+            case = (goldens.vision_case if model_type in vision else goldens.hf_case)(model_type, name)
+            rope = str([case.config.get(key) for key in ("rope_scaling", "rope_parameters")])
+            # whose frequencies follow the length so far: a prompt's are not those of its tokens
+            by_length = any(kind in rope for kind in ("dynamic", "longrope", "'su'"))
+            errors.append(_errors(case, model_type in goldens.hf_decoders() and not by_length))
+        reference, compiled, decode, apart = (max(column) for column in zip(*errors, strict=True))
+        steps = f"{decode:.1e}" if decode >= 0 else "-"
+        stored = rlxflow.find_recipe(model_type.replace("-", "_")).gguf  # type: ignore[attr-defined]
+        same = "same bits" if apart == 0 else f"{apart:.1e}"
         print(
-            f"  {model_type:6} {len(errors)} configs  worst {max(errors):.1e}, median {np.median(errors):.1e}"
+            f"{model_type:20} {len(errors):7}  {reference:9.1e}  {compiled:8.1e}  {steps:>7}  {same:11}  "
+            f"{', '.join(stored.architectures) if stored else '-'}",
+            flush=True,
         )
+
+
+def _errors(golden: goldens.Golden, decodes: bool) -> tuple[float, float, float, float]:
+    """Of a batch on the reference and the compiled backend, of single tokens there (-1: not asked for), and
+    how far a row is from itself without its batch and its padding."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_golden(Path(folder), golden)
+        for backend in ("reference", "cpu"):
+            model = rlxflow.load(path, profile=load_profile("exact", [f"backend.name={backend}"]))
+            batched = run(model, golden)
+            found.append(golden.error(batched))
+    (output,) = golden.expected
+    inputs, row = model_inputs(golden), 0
+    valid = golden.valid[row] if "input_ids" in inputs else slice(None)
+    own = {
+        name: a[row : row + 1, valid] if "input_ids" in inputs else a[row : row + 1]
+        for name, a in inputs.items()
+    }
+    alone = model(**own)[output][0]
+    together = batched[row, valid]
+    apart = 0.0 if np.array_equal(alone, together) else goldens.error(alone, together)
+    return found[0], found[1], _decode_error(model, golden) if decodes else -1.0, apart
+
+
+def _decode_error(model: Any, golden: goldens.Golden) -> float:
+    valid = golden.valid[0]
+    ids, expected = golden.inputs["input_ids"][0, valid], golden.expected["logits"][0, valid]
+    state, one, parts = model.executable.new_state(1, len(ids)), np.ones(1, np.int32), []
+    for position, token in enumerate(ids):
+        inputs = {"input_ids": token[None, None], "past_len": one * position, "new_len": one}
+        parts.append(model.executable(inputs, state, ("logits",))["logits"][0])
+    return goldens.error(np.concatenate(parts), expected)
 
 
 def minilm(folder: Path) -> None:
