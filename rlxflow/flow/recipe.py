@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
@@ -120,9 +120,14 @@ def find_gguf_recipe(architecture: str) -> tuple[ModelRecipe, GgufRecipe]:
     )
 
 
-def _by_likelihood(architecture: str) -> Iterable[str]:
+def _by_likelihood(architecture: str) -> Iterator[str]:
+    """Names of recipes; where there is one of the architecture's name, no other needs to be imported."""
     third_party = _third_party()
-    return sorted(recipe_names(), key=lambda name: (name != architecture, name in third_party, name))
+    built_in = architecture in _built_in() and _module(architecture).model_type == architecture
+    if built_in or architecture in third_party:
+        yield architecture
+    others = (name for name in recipe_names() if name != architecture)
+    yield from sorted(others, key=lambda name: (name in third_party, name))
 
 
 def _checked(model_type: str, recipe: object) -> ModelRecipe:
