@@ -29,6 +29,7 @@ NOT_MAPPED = {
     "smollm3": {"rope_freqs", "attn_rot_embd"},
     "nomic-bert": {"output_norm", "position_embd"},
     "bert": {"output_norm", "attn_qkv", "cls", "cls.output"},
+    "modern-bert": {"cls", "cls.norm", "cls.output"},
 }
 
 
