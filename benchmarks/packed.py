@@ -81,7 +81,11 @@ class Product:
 
     def seconds(self, rows: int, threads: int, times: int, repeat: int) -> float:
         """Of one product, the best of some repetitions of `times` products; each thread does its part."""
+        unpacked = self.form.unpacked
+        room = aligned((threads, unpacked.words(self.depth) * TARGET.panel if unpacked else 1))
         frames = [frame(rows, t, threads) for t in range(threads)]
+        for words, own in zip(frames, room, strict=True):
+            words[Frame.SCRATCH] = address(own)
         places = [address(w) for w in self.weights]
         x, out = address(self.read), address(self.out)
 

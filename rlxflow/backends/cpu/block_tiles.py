@@ -1,28 +1,34 @@
 """The micro-kernels of block formats: one that reads x as int8, one that reads x as f32.
 
-Both unpack a vector of weights once for all rows of a tile. Whatever the height of its tile, a row is summed
-over k in one order.
+Both unpack a vector of weights once for all rows of a tile. Where there are more rows than a few, a panel is
+unpacked once for all of them, to memory of the thread, see `Unpacked`. Whatever the height of its tile, a row
+is summed over k in one order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import ROW_ARGUMENTS
+from rlxflow.backends.cpu.forms.f32 import F32Form
 from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.quantised import Layout, Quantised
-from rlxflow.backends.cpu.target import Target
-from rlxflow.backends.cpu.tile import Tile, micro_kernel
+from rlxflow.backends.cpu.target import Target, choose
+from rlxflow.backends.cpu.tile import LINE, Tile, micro_kernel
 from rlxflow.dtypes import Array
 
 BLOCK_X = Quantised(block=32, group=16)  # what all formats read: products of one x share it
 X_WORDS = BLOCK_X.block_words(32)
 # heights of tiles that are emitted, reading int8 and f32; a row of a tile holds four vectors, or two
 INT8_HEIGHTS = {"avx512": (1, 2, 3, 6), "avx2": (1, 2), "vector128": (1, 2)}
-F32_HEIGHTS = {"avx512": (1, 2, 4, 12), "avx2": (1, 2, 4), "vector128": (1, 2, 4)}
+F32_HEIGHTS = {"avx512": (1, 2, 4), "avx2": (1, 2, 4), "vector128": (1, 2, 4)}
+FEW_TILES = 4  # of the largest height that reads int8: more are worth an unpacked panel
+PROBE = choose("x86_64", "", {})
+Runs = list[tuple[Run, Run]]  # of a unit, in both vectors of a panel
 Step = Callable[[Value, tuple[Value, ...]], Iterable[Value]]
 
 
@@ -69,6 +75,12 @@ class BlockForm:
 
         return module.function(("row", self.blocks.dtype.name, depth), ROW_ARGUMENTS, body)
 
+    @property
+    def unpacked(self) -> Unpacked | None:
+        """None for codes that lie in bytes as they are."""
+        in_bytes = 4 * self.blocks.block_words == self.blocks.dtype.block_size
+        return None if in_bytes and self.x is not None else Unpacked(self.blocks, self.x)
+
     def tile_rows(self, target: Target) -> int:
         return self._heights(target)[-1]
 
@@ -81,7 +93,12 @@ class BlockForm:
 
         def body(tile: Tile) -> None:
             if largest == height:
-                (_f32_tile if self.x is None else _int8_tile)(tile, self.blocks)
+                if self.x is None:
+                    _f32_tile(tile, self.blocks)
+                else:
+                    _int8_tile(
+                        tile, self.blocks.unit, lambda n: _both(tile.code, self.blocks, tile.packed, n)
+                    )
                 return
             # a height that is rare, as two of others: there is that much less to compile
             code, first = tile.code, 0
@@ -106,29 +123,145 @@ class BlockForm:
         return micro_kernel(module, self.name, height, False, body)
 
 
+@dataclass(frozen=True)
+class Unpacked:
+    """See `UnpackedPanels`. f32 weights lie as those of `F32Form`; for int8 x, run by run: the scale, the low
+    where there is one, the factors, and a code per byte."""
+
+    blocks: Blocks
+    x: Quantised | None
+
+    @property
+    def name(self) -> str:
+        """Of its tiles: all formats whose runs are alike share them."""
+        if self.x is None:
+            return F32Form().name
+        run = _kind_of_run(self.blocks)
+        kind = (run.size, len(run.factors), run.zero, run.low is not None)
+        return f"unpacked {kind}"
+
+    def words(self, depth: int) -> int:
+        if self.x is None:
+            return depth
+        run = _kind_of_run(self.blocks)
+        return depth // run.size * (_codes_at(run) + run.size // 4)
+
+    def tile_rows(self, target: Target) -> int:
+        return F32Form().tile_rows(target) if self.x is None else INT8_HEIGHTS[target.name][-1]
+
+    def least_rows(self, target: Target) -> int:
+        """See `UnpackedPanels`."""
+        if self.x is not None:
+            return FEW_TILES * INT8_HEIGHTS[target.name][-1] + 1
+        return max(F32_HEIGHTS[target.name][-1] + 1, -(-target.tile_rows // 2))
+
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
+        if self.x is None:
+            return F32Form().tile(module, height, shared)
+        run, panel = _kind_of_run(self.blocks), module.target.panel
+
+        def body(tile: Tile) -> None:
+            code = tile.code
+
+            def read(number: Value) -> Runs:
+                tile.fetch(number)
+                following = tile.line(code.mul(code.add(number, i64(1)), i64(self.words(32))))
+                for line in range(0, self.words(32) * panel, LINE):
+                    code.prefetch(following, line)
+                found: Runs = []
+                for start in range(0, 32, run.size):
+                    word = code.add(code.mul(number, i64(self.words(32))), i64(self.words(start)))
+                    places = (code.at(tile.line(word), c * code.lanes) for c in (0, 1))
+                    first, second = (_unpacked_run(code, run, start, place) for place in places)
+                    found.append((first, second))
+                return found
+
+            _int8_tile(tile, 32, read)
+
+        return micro_kernel(module, self.name, height, shared, body)
+
+    def unpack(self, module: Module) -> Value:
+        """See `UnpackedPanels`."""
+        blocks, panel = self.blocks, module.target.panel
+
+        def body(code: Code, packed: Value, depth: Value, room: Value) -> None:
+            def unit(number: Value, _: tuple[Value, ...]) -> None:
+                line = code.at(room, code.mul(number, i64(self.words(blocks.unit) * panel)))
+                if self.x is None:
+                    code.call(_unpack(module, blocks), [packed, number, line])
+                    return
+                for index, pair in enumerate(_both(code, blocks, packed, number)):
+                    own = code.at(line, index * self.words(pair[0].size) * panel)
+                    for c, run in enumerate(pair):
+                        _write_run(code, run, code.at(own, c * code.lanes))
+
+            code.loop(0, code.sdiv(depth, i64(blocks.unit)), 1, unit)
+
+        return module.function(("unpack panel", self.blocks.dtype.name, self.name), [PTR, I64, PTR], body)
+
+
+@cache
+def _kind_of_run(blocks: Blocks) -> Run:
+    """A run of the blocks, for what is the same in all of them; its values are of no use."""
+    found: list[Run] = []
+
+    def body(code: Code, packed: Value) -> None:
+        found.extend(blocks.runs(Unit(code, blocks, packed, i64(0))))
+
+    Module(PROBE).function("probe", [PTR], body)
+    return found[0]
+
+
+def _codes_at(run: Run) -> int:
+    """The word of an unpacked run where its codes begin."""
+    return 1 + (run.low is not None) + len(run.factors)
+
+
+def _write_run(code: Code, run: Run, line: Value) -> None:
+    """Unpack a run in one vector of a panel."""
+    panel = code.owner.target.panel
+    lows = [] if run.low is None else [run.low]
+    for word, value in enumerate([run.scale, *lows, *run.factors, *map(run.codes, range(run.size // 4))]):
+        code.put_as(value, code.at(line, word * panel))
+
+
+def _unpacked_run(code: Code, kind: Run, start: int, line: Value) -> Run:
+    """What `_write_run` wrote."""
+    panel, first = code.owner.target.panel, _codes_at(kind)
+
+    def word(index: int) -> Value:
+        return code.get_as(line, code.ints, index * panel)
+
+    return Run(
+        start, kind.size, lambda g: word(first + g), code.get_vector(line, 0), kind.zero,
+        None if kind.low is None else code.get_vector(line, panel),
+        tuple(word(first - len(kind.factors) + i) for i in range(len(kind.factors))),
+    )  # fmt: skip
+
+
 def forms_of(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
     """The forms of a format: x as int8, and x as f32."""
     return BlockForm(blocks, BLOCK_X), BlockForm(blocks, None)
 
 
-def _both(code: Code, blocks: Blocks, packed: Value, number: Value) -> list[tuple[Run, Run]]:
+def _both(code: Code, blocks: Blocks, packed: Value, number: Value) -> Runs:
     """The runs of a unit in both vectors of a panel."""
     first, second = (blocks.runs(Unit(code, blocks, code.at(packed, c * code.lanes), number)) for c in (0, 1))
     return list(zip(first, second, strict=True))
 
 
-def _int8_tile(tile: Tile, blocks: Blocks) -> None:
-    """Σ over runs of s·(scale·Σ factor·Σ q·(code - zero) - low·Σ q); the inner sums in i32."""
+def _int8_tile(tile: Tile, unit: int, runs: Callable[[Value], Runs]) -> None:
+    """Σ over the runs of all units of s·(scale·Σ factor·Σ q·(code - zero) - low·Σ q); inner sums in i32."""
     code, rows, height = tile.code, tile.rows(), tile.height
 
     def step(number: Value, sums: tuple[Value, ...]) -> list[Value]:
         new = list(sums)
-        first = code.mul(number, i64(blocks.unit // 32 * X_WORDS))
+        first = code.mul(number, i64(unit // 32 * X_WORDS))
         records = [code.at(row, first) for row in rows]
-        for pair in _both(code, blocks, tile.packed, number):
+        for pair in runs(number):
             block, within = divmod(pair[0].start, 32)
             xs = [_X(code, code.at(r, block * X_WORDS), within, pair[0].size) for r in records]
-            dots = _dots(code, pair, xs)
+            dots = _dots(code, pair, xs, height <= 3)
             for r in range(height):
                 for c, run in enumerate(pair):
                     scaled = code.fmul(code.sitofp(dots[r][c], code.vector), run.scale)
@@ -138,10 +271,10 @@ def _int8_tile(tile: Tile, blocks: Blocks) -> None:
                     new[2 * r + c] = total
         return new
 
-    _run(tile, blocks, step)
+    _run(tile, unit, step)
 
 
-def _dots(code: Code, pair: tuple[Run, Run], xs: list[_X]) -> list[list[Value]]:
+def _dots(code: Code, pair: tuple[Run, Run], xs: list[_X], ordered: bool) -> list[list[Value]]:
     """Σ factor·Σ q·(code - zero) of a run in both vectors, for every row of x: i32."""
     factors = list(zip(*(run.factors for run in pair), strict=True))
     size = pair[0].size // max(1, len(factors))
@@ -149,7 +282,8 @@ def _dots(code: Code, pair: tuple[Run, Run], xs: list[_X]) -> list[list[Value]]:
     for first in range(0, pair[0].size, size):
         dots = [[code.mul(x.minus_sum(first, size), code.fill_int(pair[0].zero))] * 2 for x in xs]
         for g in range(first // 4, (first + size) // 4):
-            code.in_order()  # or else the compiler mixes loads, and the processor fetches less ahead
+            if ordered:
+                code.in_order()  # or else the compiler mixes loads, and the processor fetches less ahead
             words = [run.codes(g) for run in pair]
             for r, x in enumerate(xs):
                 four = x.four(g)
@@ -209,7 +343,7 @@ def _f32_tile(tile: Tile, blocks: Blocks) -> None:
 
         return code.loop(0, blocks.unit, 1, element, sums)
 
-    _run(tile, blocks, step)
+    _run(tile, blocks.unit, step)
 
 
 def _room(code: Code, unit: int) -> Value:
@@ -250,7 +384,7 @@ def _value(code: Code, run: Run, word: Value, index: int) -> Value:
     return value if run.low is None else code.fsub(value, run.low)
 
 
-def _run(tile: Tile, blocks: Blocks, step: Step) -> None:
+def _run(tile: Tile, unit: int, step: Step) -> None:
     """All units of a row; the sums are written."""
-    units = tile.code.sdiv(tile.depth, i64(blocks.unit))
+    units = tile.code.sdiv(tile.depth, i64(unit))
     tile.write(tile.code.loop(0, units, 1, step, tile.none))

@@ -29,6 +29,30 @@ HALF = "bf16"  # half precision where it is safe: a weight of any size keeps its
 ROW_ARGUMENTS = (PTR, I64, PTR)  # see `Form.row`
 
 
+class UnpackedPanels(Protocol):
+    """What a form unpacks panels to where a product has many rows: once for all of them.
+
+    Sums are those of the form itself, bit for bit.
+    """
+
+    name: str
+
+    def words(self, depth: int) -> int:
+        """Words of a column."""
+
+    def tile_rows(self, target: Target) -> int:
+        """As of a form."""
+
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
+        """As of a form."""
+
+    def least_rows(self, target: Target) -> int:
+        """Where many begins: at half of `tile_rows`, or above."""
+
+    def unpack(self, module: Module) -> Value:
+        """The function (panel, depth, room) that writes an unpacked panel."""
+
+
 class Form(Protocol):
     """A form; its module in `forms/` lists it in `FORMS`.
 
@@ -48,6 +72,10 @@ class Form(Protocol):
         (module, depth) → the function (panels, number of the row, out) that writes f32 [depth]; `out` has
         room for some more.
         """
+
+    @property
+    def unpacked(self) -> UnpackedPanels | None:
+        """See there; None where tiles of any number of rows read the panels themselves."""
 
     def words(self, depth: int) -> int:
         """Words of a row of `depth` elements."""

@@ -34,6 +34,7 @@ class HalfForm:
     low: Widen
     high: Widen
     x: Layout | None = None
+    unpacked: None = None
 
     @property
     def weights(self) -> tuple[str, ...]:

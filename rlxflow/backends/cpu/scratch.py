@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rlxflow.backends.cpu.kernels import attention, row_values
+from rlxflow.backends.cpu.kernels import attention, gemm, row_values
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, scratch_floats
+from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.kernels.rows import Rows
 from rlxflow.backends.cpu.plan import Plan
 from rlxflow.backends.cpu.target import Target
@@ -19,8 +20,9 @@ class Scratch:
         self._attentions = [k for k in kernels if isinstance(k, Attention)]
         rows = [k.expression for k in kernels if isinstance(k, Rows)]
         cached = [scratch_floats(k, target) for k in kernels if isinstance(k, CachedAttention)]
+        products = [gemm.scratch_floats(k, target) for k in kernels if isinstance(k, Gemm)]
         self._fixed = max(
-            [*cached, *(row_values.scratch_floats(e, target.row_stride) for e in rows)], default=0
+            [*cached, *products, *(row_values.scratch_floats(e, target.row_stride) for e in rows)], default=0
         )
 
     def floats(self, longest: int) -> int:

@@ -21,6 +21,7 @@ class F32Form:
     name: str = "f32"
     weights: tuple[str, ...] = ("f32",)
     x: Layout | None = None
+    unpacked: None = None
 
     def words(self, depth: int) -> int:
         return depth

@@ -37,6 +37,7 @@ class Int8Form:
     weights: tuple[str, ...] = ("f32", "bf16", "f16")
     x: Layout | None = LAYOUT
     row: None = None
+    unpacked: None = None
 
     def words(self, depth: int) -> int:
         return -(-depth // 4) + HEAD * -(-depth // BLOCK)

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
-from rlxflow.backends.cpu.form import Form, find_form
+from rlxflow.backends.cpu.form import Form, UnpackedPanels, find_form
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues
+from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import LINE, TILE_ARGUMENTS
 
 PREFETCH = 64  # rows of a panel: the time of so many steps covers a read from main memory
 FEW_TILES = 2  # of a panel: the first one fetches it; more fetch the next one together; see `Tile.fetch`
 TILES_PER_BLOCK = 5  # tiles of rows that meet a panel before the next one: their x stays in the cache
+NEAR_WORDS = 1 << 17  # of x that meet an unpacked panel before the next one: half a second-level cache
 
 
 @dataclass(frozen=True)
@@ -35,64 +37,97 @@ class Gemm:
 
 def gemm_kernel(module: Module, gemm: Gemm) -> Value:
     """The function (frame, x, weights, out, args…) that computes this thread's share of the panels."""
-    target, form = module.target, find_form(gemm.form)
-    words, height = form.words(gemm.depth), form.tile_rows(target)
+    form = find_form(gemm.form)
     domain = Frame.TOKENS if gemm.tail.domain == "token" else Frame.SEQUENCES
-    panels = -(-gemm.columns // target.panel)
-    block = height * TILES_PER_BLOCK
-    tail = _tail(module, gemm)
 
-    def body(code: Code, frame: Value, x: Value, weights: Value, out: Value, *pointers: Value) -> None:
-        low, high = share(code, frame, i64(panels))
+    def body(code: Code, frame: Value, *arguments: Value) -> None:
         count = read(code, frame, domain)
-
-        def rows_block(number: Value, _: tuple[Value, ...]) -> None:
-            start = code.sdiv(code.mul(count, number), blocks)
-            stop = code.sdiv(code.mul(count, code.add(number, i64(1))), blocks)
-            size = code.sub(stop, start)
-            tiles = code.sdiv(code.add(size, i64(height - 1)), i64(height))
-            least, extra = code.sdiv(size, tiles), code.srem(size, tiles)
-            few = code.icmp_signed("<=", tiles, i64(FEW_TILES))
-            pace = code.sdiv(code.add(tiles, i64(target.panel - 1)), tiles)
-            pace = code.select(few, i64(0), pace)  # nothing is left for the second of two
-
-            def panel(number: Value, _: tuple[Value, ...]) -> None:
-                column = code.mul(number, i64(target.panel))
-                packed = code.at(weights, code.mul(column, i64(words)))
-                following = code.at(packed, words * target.panel)
-
-                def tile(i: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
-                    (row,) = carried
-                    rows = code.add(least, code.zext(code.icmp_signed("<", i, extra), I64))
-                    source = code.at(x, code.mul(row, i64(gemm.x_stride)))
-                    result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
-                    sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
-                    leads = code.and_(few, code.icmp_signed("==", i, i64(0)))
-                    with code.if_else(leads) as (then, otherwise):
-                        with then:
-                            fetched = [code.at(packed, PREFETCH * target.panel), i64(target.panel)]
-                            arguments = [rows, source, packed, *fetched, result, *sizes]
-                            code.call(_any_tile(module, form, shared=False), arguments)
-                        with otherwise:
-                            part = code.mul(code.mul(i, pace), i64(words))
-                            fetched = [code.at(following, part), pace]
-                            arguments = [rows, source, packed, *fetched, result, *sizes]
-                            code.call(_any_tile(module, form, shared=True), arguments)
-                    if tail is not None:
-                        code.call(tail, [frame, row, rows, column, out, *pointers])
-                    return (code.add(row, rows),)
-
-                code.loop(0, tiles, 1, tile, (start,))
-
-            code.loop(low, high, 1, panel)
-
-        blocks = code.sdiv(code.add(count, i64(block - 1)), i64(block))
-        code.loop(0, blocks, 1, rows_block)
+        unpacked = form.unpacked
+        if unpacked is None:
+            _products(code, gemm, form, None, count, frame, *arguments)
+            return
+        few = code.icmp_signed("<", count, i64(unpacked.least_rows(module.target)))
+        with code.if_else(few) as (then, otherwise):
+            with then:
+                _products(code, gemm, form, None, count, frame, *arguments)
+            with otherwise:
+                _products(code, gemm, form, unpacked, count, frame, *arguments)
 
     return module.function(("gemm", gemm), [PTR] * (4 + len(gemm.tail.args)), body)
 
 
-def _any_tile(module: Module, form: Form, shared: bool) -> Value:
+def scratch_floats(gemm: Gemm, target: Target) -> int:
+    """Scratch that a thread needs: an unpacked panel."""
+    unpacked = find_form(gemm.form).unpacked
+    return 0 if unpacked is None else unpacked.words(gemm.depth) * target.panel
+
+
+def _products(
+    code: Code, gemm: Gemm, form: Form, unpacked: UnpackedPanels | None, count: Value, frame: Value,
+    x: Value, weights: Value, out: Value, *pointers: Value,
+) -> None:  # fmt: skip
+    """All rows · this thread's panels, which are unpacked first where `unpacked` is given."""
+    module = code.owner
+    target, tiled = module.target, unpacked or form
+    words, height = form.words(gemm.depth), tiled.tile_rows(target)
+    low, high = share(code, frame, i64(-(-gemm.columns // target.panel)))
+    tail = _tail(module, gemm)
+    most = (
+        TILES_PER_BLOCK if unpacked is None else max(TILES_PER_BLOCK, NEAR_WORDS // gemm.x_stride // height)
+    )
+    blocks = code.sdiv(code.add(count, i64(height * most - 1)), i64(height * most))
+
+    def rows_block(number: Value, _: tuple[Value, ...]) -> None:
+        start = code.sdiv(code.mul(count, number), blocks)
+        stop = code.sdiv(code.mul(count, code.add(number, i64(1))), blocks)
+        size = code.sub(stop, start)
+        tiles = code.sdiv(code.add(size, i64(height - 1)), i64(height))
+        least, extra = code.sdiv(size, tiles), code.srem(size, tiles)
+        few = code.icmp_signed("<=", tiles, i64(FEW_TILES))
+        pace = code.sdiv(code.add(tiles, i64(target.panel - 1)), tiles)
+        pace = code.select(few, i64(0), pace)  # nothing is left for the second of two
+
+        def panel(number: Value, _: tuple[Value, ...]) -> None:
+            column = code.mul(number, i64(target.panel))
+            packed = code.at(weights, code.mul(column, i64(words)))
+            following = code.at(packed, words * target.panel)
+            if unpacked is not None:
+                room = read(code, frame, Frame.SCRATCH)
+                code.call(unpacked.unpack(module), [packed, i64(gemm.depth), room])
+                packed = room
+
+            def tile(i: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
+                (row,) = carried
+                rows = code.add(least, code.zext(code.icmp_signed("<", i, extra), I64))
+                source = code.at(x, code.mul(row, i64(gemm.x_stride)))
+                result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
+                sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
+
+                def run(shared: bool, ahead: Value, pace: Value) -> None:
+                    arguments = [rows, source, packed, ahead, pace, result, *sizes]
+                    code.call(_any_tile(module, tiled, shared), arguments)
+
+                part = code.at(following, code.mul(code.mul(i, pace), i64(words)))
+                if unpacked is not None:
+                    run(True, part, pace)
+                else:
+                    with code.if_else(code.and_(few, code.icmp_signed("==", i, i64(0)))) as (then, otherwise):
+                        with then:
+                            run(False, code.at(packed, PREFETCH * target.panel), i64(target.panel))
+                        with otherwise:
+                            run(True, part, pace)
+                if tail is not None:
+                    code.call(tail, [frame, row, rows, column, out, *pointers])
+                return (code.add(row, rows),)
+
+            code.loop(0, tiles, 1, tile, (start,))
+
+        code.loop(low, high, 1, panel)
+
+    code.loop(0, blocks, 1, rows_block)
+
+
+def _any_tile(module: Module, form: Form | UnpackedPanels, shared: bool) -> Value:
     """The function (rows, …) for any height of tile, see `Tile`."""
     most = form.tile_rows(module.target)
     heights = range((most + 1) // 2 if shared else 1, most + 1)  # several tiles are of nearly equal heights
