@@ -129,7 +129,7 @@ class Unpacked:
     where there is one, the factors, and a code per byte."""
 
     blocks: Blocks
-    x: Quantised | None
+    x: Layout | None
 
     @property
     def name(self) -> str:
