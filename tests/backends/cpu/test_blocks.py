@@ -182,7 +182,7 @@ def test_halves_without_the_instruction_that_widens_them() -> None:
 
 @formats
 def test_rows_take_the_memory_that_they_take_in_the_file(name: str) -> None:
-    for form in (form_for(DTYPES[name], p.precision) for p in (INT8, EXACT)):
+    for form in (form_for(DTYPES[name], p.precision, host_target()) for p in (INT8, EXACT)):
         for blocks in (1, 2, 7, 32):
             packed = random_rows(name, 3, blocks)
             before = packed.copy()
