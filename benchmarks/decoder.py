@@ -149,7 +149,7 @@ def bandwidth(e: Engine, weights: str, case: str, speed: float, memory: float) -
     """The share of the DRAM rate that `speed` tokens/s need."""
     prompt, count = parse_case(case)
     elements = 2 * CACHE_ROWS.get(weights, QWEN3_CACHE_ROW) * (prompt + count / 2)
-    width = 4 if e.name.startswith("rlxflow") and "kv_cache=f16" not in e.name else 2
+    width = 4 if e.name == "rlxflow-exact" or "kv_cache=f32" in e.name else 2
     return (e.weight_bytes + elements * width) * speed / (memory * 1e9)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +34,17 @@ PROMPTS = (
 )
 
 
-def load(profile: str, backend: str):
+def load(profile: str, backend: str, *settings: str):
     import rlxflow
     from rlxflow.profile import load_profile
 
-    return rlxflow.load(smollm2(), load_profile(profile, [f"backend.name={backend}"]))
+    return rlxflow.load(smollm2(), load_profile(profile, [f"backend.name={backend}", *settings]))
 
 
-def rlxflow_logits(profile: str, backend: str, ids: list[int]) -> Logits:
+def rlxflow_logits(profile: str, backend: str, ids: list[int], *settings: str) -> Logits:
     from rlxflow.runtime.decoding import Decoding
 
-    decoding = Decoding(load(profile, backend))
+    decoding = Decoding(load(profile, backend, *settings))
     for first in range(0, len(ids), CHUNK):
         yield decoding.feed({0: ids[first : first + CHUNK]}, every=True)[0]
 
@@ -101,15 +102,20 @@ def compare_all(positions: int) -> None:
     reference = list(rlxflow_logits("exact", "reference", ids))
     engines: dict[str, Callable[[], Logits]] = {
         "reference": lambda: iter(reference),
-        "rlxflow exact": lambda: rlxflow_logits("exact", "cpu", ids),
-        "rlxflow decode": lambda: rlxflow_logits("decode", "cpu", ids),
+        **{
+            f"{profile}, {cache} cache": partial(
+                rlxflow_logits, profile, "cpu", ids, f"precision.kv_cache={cache}"
+            )
+            for profile in ("exact", "decode")
+            for cache in ("f32", "f16")
+        },
         "llama.cpp": lambda: llama_cpp_logits(ids),
     }
     print(f"SmolLM2 on {positions} positions of the Constitution")
-    print(f"{'':16}{'error':>10}{'mean KL':>12}{'other top':>11}{'perplexity':>12}")
+    print(f"{'':18}{'error':>10}{'mean KL':>12}{'other top':>11}{'perplexity':>12}")
     for name, logits in engines.items():
         error, divergence, other, perplexity = compare(logits(), reference, targets)
-        print(f"{name:16}{error:10.1e}{divergence:12.2e}{other:11.2%}{perplexity:12.4f}", flush=True)
+        print(f"{name:18}{error:10.1e}{divergence:12.2e}{other:11.2%}{perplexity:12.4f}", flush=True)
 
 
 def compare_greedy(count: int) -> None:

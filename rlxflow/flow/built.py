@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -42,9 +41,8 @@ class BuiltModel:
 
     @property
     def report(self) -> LoadReport:
-        """What was found in the files, and which stored dtypes are computed with as f32."""
-        stored = Counter(v.dtype for v in self.graph.params.values())
-        return self.plan.report.with_cast({(t.name, "f32"): n for t, n in stored.items() if t.is_float})
+        """What was found in the files."""
+        return self.plan.report
 
     @property
     def weights(self) -> WeightSource:

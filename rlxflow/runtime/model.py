@@ -67,7 +67,9 @@ class Model:
 
     @property
     def report(self) -> LoadReport:
-        return self.built.report
+        """What was found in the files; after compilation, also which weights the program keeps otherwise."""
+        executable = self.__dict__.get("executable")
+        return self.built.report.with_cast(getattr(executable, "kept", {}))
 
     @property
     def profile(self) -> CompileProfile:

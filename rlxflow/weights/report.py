@@ -53,8 +53,8 @@ class LoadReport:
     `found` of `wanted` tensors are there, with `params` elements in `nbytes` stored bytes (tied ones once).
     `missing`, `mismatched` and `unreadable` are errors; `unexpected` are tensors that nothing uses and
     nobody announced, `ignored` those the recipe expects to leave unused. `renamed` pairs each wanted key with
-    the alternative it was found under. `cast` counts tensors per stored and
-    computed dtype.
+    the alternative it was found under. `cast` counts tensors per stored dtype and
+    the one they are kept in.
     """
 
     where: str
@@ -80,7 +80,7 @@ class LoadReport:
         return not (self.missing or self.mismatched or self.unreadable)
 
     def with_cast(self, counts: Mapping[tuple[str, str], int]) -> LoadReport:
-        """The report with the number of tensors per (stored dtype, computed dtype)."""
+        """The report with the number of tensors per (stored dtype, kept dtype)."""
         return replace(self, cast=tuple((old, new, n) for (old, new), n in counts.items() if old != new))
 
     def problem_lines(self) -> list[str]:

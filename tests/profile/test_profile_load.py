@@ -315,13 +315,14 @@ def test_the_view_as_text() -> None:
     profile = load_profile("decode", ["fusion.skip=true"], environment={THRESHOLD: "5"})
     lines = effective_text(profile).splitlines()
     assert lines[0] == f"profile  decode   hash {profile.hash()}"
-    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines[1:-1]}
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines[1:-2]}
     assert list(rows) == list(profile.values())
     assert rows["fusion.policy"] == ['"fusable"', "decode.rlx.toml:6:1"]
     assert rows["fusion.skip"] == ["true", "--set fusion.skip=true"]
     assert rows["fusion.attention_threshold"][1].startswith(THRESHOLD)
     assert rows["precision.mixed"][1].startswith("prefill.rlx.toml:9:1 (extends)")
-    assert lines[-1].startswith("trades   linear layers may quantise")
+    assert lines[-2].startswith("trades   linear layers may quantise")
+    assert lines[-1].startswith("trades   keys and values cached in f16")
     assert effective_text(CompileProfile()).splitlines()[-1].startswith("trades   nothing")
 
 

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import rlxflow
 from rlxflow.errors import RlxError
+from rlxflow.profile import load_profile
 from rlxflow.runtime.compile import memory_of
 from rlxflow.weights.safetensors import SafetensorsFile
 
@@ -248,3 +249,15 @@ def test_a_bar_counts_every_stored_byte(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("rlxflow.runtime.load.bar", counting)
     model = rlxflow.load(folder)
     assert totals == [model.report.nbytes] == [sum(seen)]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_the_report_says_in_which_types_weights_are_kept(folder: Path, backend: str) -> None:
+    """Once the program is compiled; `exact` keeps f32, int8 products their weights as int8."""
+    profile = load_profile("exact", [f"backend.name={backend}", "precision.mixed=int8"])
+    model = rlxflow.load(folder, profile)
+    assert not model.built.report.cast
+    kept = {(old, new) for old, new, _ in model.report.cast}
+    assert model.executable is not None
+    kept |= {(old, new) for old, new, _ in model.report.cast}
+    assert kept == ({("f32", "int8")} if backend == "cpu" else set())

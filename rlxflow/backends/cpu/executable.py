@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -93,6 +94,17 @@ class CpuExecutable:
     def weight_bytes(self) -> int:
         """Of all weights as the kernels read them."""
         return sum(array.nbytes for array in self._pointers.weights)
+
+    @property
+    def kept(self) -> Counter[tuple[str, str]]:
+        """Weights per dtype they are stored in and dtype the kernels read; packed ones stay as they are."""
+        found = {
+            v: c.form.split(".")[0] or "f32"
+            for c in self.plan.table
+            if isinstance(c, Constant)
+            for v in c.values
+        }
+        return Counter((value.dtype.name, kept) for value, kept in found.items())
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
         """Empty caches for `batch` sequences of up to `capacity` tokens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,6 +26,12 @@ class ReferenceExecutable:
         self._check = InputCheck(graph)
         self._programs: dict[tuple[str, ...], Program] = {}
         self._program(tuple(graph.outputs))  # an op without a reference is reported now
+
+    @property
+    def kept(self) -> Counter[tuple[str, str]]:
+        """Weights per dtype they are stored in and dtype they are widened to."""
+        floats = {v: array for v, array in self._params.items() if v.dtype.is_float}
+        return Counter((v.dtype.name, f"f{8 * array.itemsize}") for v, array in floats.items())
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
         """Empty caches for `batch` sequences of up to `capacity` tokens."""

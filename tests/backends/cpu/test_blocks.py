@@ -96,6 +96,7 @@ def test_products(name: str, target: str, rows: int, blocks: int) -> None:
     """Odd numbers of rows and of blocks, every height of tile, checked; x as int8 and as f32."""
     packed = random_rows(name, rows, blocks)
     program, w = Packed({"y": (name, packed)}), values(name, packed)
+    assert program.compile(target, INT8).kept == {(name, name): 1}  # as packed as it was
     for profile, seen in ((INT8, rounded), (EXACT, lambda x: x.astype(np.float64))):
         run = program.compile(target, profile)
         rng = np.random.default_rng(rows)
