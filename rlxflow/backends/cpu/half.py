@@ -13,8 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from rlxflow.backends.cpu.code import I32, Code, Module, Value, i64
+from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import ROW_ARGUMENTS, column_of
+from rlxflow.backends.cpu.forms.f32 import F32Form
 from rlxflow.backends.cpu.kernels.bfloat import add_products
 from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
@@ -34,7 +35,10 @@ class HalfForm:
     low: Widen
     high: Widen
     x: Layout | None = None
-    unpacked: None = None
+
+    @property
+    def unpacked(self) -> Widened | None:
+        return Widened(self)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -104,11 +108,57 @@ class HalfForm:
         return micro_kernel(module, self.name, height, shared, body)
 
 
+@dataclass(frozen=True)
+class Widened:
+    """See `UnpackedPanels`: the weights of a panel as f32."""
+
+    form: HalfForm
+    name: str = F32Form().name
+
+    def words(self, depth: int) -> int:
+        return depth
+
+    def tile_rows(self, target: Target) -> int:
+        return F32Form().tile_rows(target)
+
+    def tile(self, module: Module, height: int, shared: bool) -> Value:
+        return F32Form().tile(module, height, shared)
+
+    def least_rows(self, target: Target) -> int:
+        """Three tiles: two widen as fast in registers."""
+        return 2 * self.tile_rows(target) + 1
+
+    def unpack(self, module: Module) -> Value:
+        panel, lanes = module.target.panel, module.target.lanes
+
+        def body(code: Code, packed: Value, depth: Value, room: Value) -> None:
+            def half(widen: Widen, first: Value, line: Value, count: Value) -> None:
+                def step(j: Value, _: Values) -> None:
+                    words = code.at(packed, code.mul(code.add(line, j), i64(panel)))
+                    place = code.at(room, code.mul(code.add(first, j), i64(panel)))
+                    for c in (0, lanes):
+                        code.put_vector(widen(code, code.get_as(words, code.ints, c)), place, c)
+
+                code.loop(0, count, 1, step)
+
+            def block(first: Value, _: Values) -> None:
+                size = code.minimum(code.sub(depth, first), BLOCK)
+                words, line = code.sdiv(code.add(size, i64(1)), i64(2)), code.sdiv(first, i64(2))
+                half(self.form.low, first, line, words)
+                half(self.form.high, code.add(first, words), line, code.sub(size, words))
+
+            code.loop(0, depth, BLOCK, block)
+
+        return module.function(("widen", self.form.name), [PTR, I64, PTR], body)
+
+
 class PairForm(HalfForm):
     """bf16 weights times x rounded to bf16, two products at once; summed in f32.
 
     The processor takes subnormals for zeros there.
     """
+
+    unpacked: None = None
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
         def body(tile: Tile) -> None:

@@ -109,6 +109,7 @@ def test_half_products(name: str, depth: int, columns: int, target: str) -> None
         got = run({"x": x})
         for key, w in (("given", given), ("rounded", rounded.astype(kind))):
             near(got[key], x[:, :depth].astype(np.float64) @ w.astype(np.float64).T, 1e-5)
+            assert np.array_equal(run({"x": x[:1]})[key], got[key][:1])  # however many rows there are
 
 
 @pytest.mark.parametrize("target", ["host", "no f16c"])
