@@ -152,7 +152,7 @@ CODES: dict[str, str] = {
     "RLX-I020": "an unknown kind of rotary scaling",
     "RLX-I021": "rotary settings that are missing or give no usable frequencies",
     # U: fusion
-    "RLX-U001": "a fusion rule for an op without a decomposition",
+    "RLX-U001": "a fusion rule for an op without a decomposition, or with none of two ops or more",
     "RLX-U002": "a decomposition that cannot be traced into a pattern",
     "RLX-U010": "a profile demands a clean fusion, and rules found other counts than the recipe expects",
     "RLX-U011": "a profile demands a clean fusion, and the model does not say what to expect",
@@ -227,4 +227,5 @@ CODES: dict[str, str] = {
     "RLX-X008": "two fusion rules of one name",
     "RLX-X009": "no stage or graph extension of that name",
     "RLX-X010": "a graph extension that fails, or gives something else than a graph",
+    "RLX-X011": "an op of a level that does not exist",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from rlxflow.errors import FusionError
 from rlxflow.fusion.match import Match
 from rlxflow.fusion.trace import Pattern, trace
 from rlxflow.ir.op import Op
@@ -97,6 +98,13 @@ class Rule:
             if op.decompose_fn is not None:
                 found += trace(op, None, self.together)
         found += [p for s in self.spellings for p in trace(self.op, s, self.together)]
+        if not found and not self.finders:
+            raise FusionError(
+                f"rule {self.name!r} has no pattern: nothing tells {self.op.name!r} in two ops or more",
+                code="RLX-U001",
+                where=self.op.rule.__module__,
+                hint=f"add @{self.op.name}.decompose",
+            )
         return tuple(sorted(found, key=lambda p: -len(p.nodes)))
 
     @property

@@ -243,21 +243,28 @@ def _variants(
         domain = op.attrs[error.attr].domain if error.attr else None
         if domain is None:
             hint = "give the attribute a Literal domain, or the operand a default of None"
-            raise _untraceable(op, str(error), hint) from error
+            raise _untraceable(op, function, str(error), hint) from error
         for value in domain:
             yield from _variants(op, function, absent, {**fixed, error.attr: value})
         return
     except Exception as error:  # the function may come from a plugin
-        raise _untraceable(op, f"raises {type(error).__name__}: {error}") from error
+        raise _untraceable(op, function, f"raises {type(error).__name__}: {error}") from error
     outputs = result if isinstance(result, tuple) else (result,)
+    for output in outputs:
+        if not isinstance(output, Slot):
+            raise _untraceable(op, function, f"returns {type(output).__name__}, which is no value")
     read = {slot for n in tracer.nodes for slot in n.operands}
     unread = [s.name for s in operands if s is not None and s not in read]
     if unread and tracer.nodes:
-        raise _untraceable(op, f"does not read operand {unread[0]!r}")
+        raise _untraceable(op, function, f"does not read operand {unread[0]!r}")
     if len(tracer.nodes) >= 2 and all(o.node is not None for o in outputs):
         yield Pattern(op, function, operands, fixed, outputs, tuple(tracer.nodes))
 
 
-def _untraceable(op: Op[..., Any], what: str, hint: str = "see what a decomposition may do") -> FusionError:
+def _untraceable(
+    op: Op[..., Any], function: Callable[..., Any], what: str, hint: str = "see docs/rules.md"
+) -> FusionError:
     message = f"the decomposition of {op.name!r} cannot be traced: it {printable(what)}"
-    return FusionError(message, code="RLX-U002", hint=hint)
+    code = getattr(function, "__code__", None)
+    where = f"{printable(code.co_filename)}:{code.co_firstlineno}" if code else ""
+    return FusionError(message, code="RLX-U002", where=where, hint=hint)

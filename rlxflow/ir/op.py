@@ -231,6 +231,9 @@ def op(level: Level, *, commutative: bool = False, takes_state: bool = False) ->
 
     Only an op that `takes_state` may read a cache state.
     """
+    if level not in get_args(Level):
+        hint = f"levels: {', '.join(get_args(Level))}"
+        raise PluginError(f"no level of ops {printable(repr(level), 40)}", code="RLX-X011", hint=hint)
 
     def register(rule: Callable[..., Any]) -> Any:
         row: Op[..., Any] = Op(rule, level, commutative=commutative, takes_state=takes_state)

@@ -13,7 +13,7 @@ import pytest
 from effort import calls_of
 from fusion.rules.fusing import H, difference, expand, fused, graph_of, p, run, x
 
-from rlxflow.errors import FusionError
+from rlxflow.errors import FusionError, PluginError
 from rlxflow.flow.lowering import lower
 from rlxflow.flow.recipe import find_recipe
 from rlxflow.fusion.driver import fuse
@@ -68,6 +68,7 @@ def test_an_op_without_meaning_is_refused(new_op: Op[..., Value]) -> None:
         (lambda v, w=None, *, n=1: neg(v) if v.rank == 2 else v, "decides by a size"),
         (lambda v, w=None, *, n=1: neg(neg(v)), "does not read operand 'w'"),
         (lambda v, w=None, *, n=1: neg(v.nonsense), "raises AttributeError"),
+        (lambda v, w=None, *, n=1: None, "returns NoneType"),
         (lambda v, w=None, *, n=1: reshape(v, shape=(*v.shape, 1)), "unpacks a shape of unknown rank"),
     ],
 )
@@ -76,6 +77,19 @@ def test_what_cannot_be_traced_is_named(new_op: Op[..., Value], body: object, me
     with pytest.raises(FusionError) as caught:
         trace(new_op)
     assert caught.value.code == "RLX-U002" and message in caught.value.message
+    assert caught.value.where.startswith(__file__)
+
+
+def test_a_rule_without_pattern_is_refused(new_op: Op[..., Value]) -> None:
+    with pytest.raises(FusionError, match="has no pattern") as caught:
+        _ = Rule("fuse-trial", new_op).patterns
+    assert caught.value.code == "RLX-U001" and "@trial.decompose" in caught.value.hint
+
+
+def test_a_level_that_does_not_exist() -> None:
+    with pytest.raises(PluginError) as caught:
+        op("fusd")  # type: ignore[arg-type]
+    assert caught.value.code == "RLX-X011" and "fused" in caught.value.hint
 
 
 def tree(values: Sequence[Value]) -> Value:
