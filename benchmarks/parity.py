@@ -45,7 +45,7 @@ def tiny_models() -> None:
             errors.append(_errors(case, model_type in goldens.hf_decoders() and not by_length))
         reference, compiled, decode, apart = (max(column) for column in zip(*errors, strict=True))
         steps = f"{decode:.1e}" if decode >= 0 else "-"
-        stored = rlxflow.find_recipe(model_type.replace("-", "_")).gguf  # type: ignore[attr-defined]
+        stored = rlxflow.find_recipe(case.config["model_type"]).gguf  # type: ignore[attr-defined]
         same = "same bits" if apart == 0 else f"{apart:.1e}"
         print(
             f"{model_type:20} {len(errors):7}  {reference:9.1e}  {compiled:8.1e}  {steps:>7}  {same:11}  "

@@ -34,7 +34,7 @@ def _over_call(region: Region, causal: bool, masked: bool) -> Any:
     def change(node: Node, operands: list[Any]) -> Array | None:
         if node.op.name not in OPS:
             return None
-        q, k, v, *rest = operands
+        q, k, v, *rest, sinks = operands
         attrs = {n: node.attrs[n] for n in ("scale", "window", "softcap")}
         bias = None
         if node.op.name == "cached_attention":
@@ -46,7 +46,7 @@ def _over_call(region: Region, causal: bool, masked: bool) -> Any:
             valid, bias = rest
         assert attention.reference_fn is not None
         valid = np.asarray(valid) if masked and valid is not None else None
-        result: Array = attention.reference_fn(q, k, v, valid, bias, causal=causal, **attrs)
+        result: Array = attention.reference_fn(q, k, v, valid, bias, sinks, causal=causal, **attrs)
         return result
 
     return change
