@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,9 +17,6 @@ from rlxflow.ir.graph import State
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.cache import cache_append
 from rlxflow.ops.leaves import param, state
-
-# weight key -> (key to read, type); None for an optional weight that the source does not have
-WeightTypes = Callable[[str], tuple[str, Type] | None]
 
 
 @dataclass(frozen=True, slots=True)
