@@ -16,6 +16,8 @@ from rlxflow.errors import FusionError, InputError, printable
 from rlxflow.flow.built import BuiltModel
 from rlxflow.fusion.pipeline import OnPass, Optimized, TokenRange, facts_for, optimize, token_ranges
 from rlxflow.fusion.report import FusionReport
+from rlxflow.fusion.rule import Rule
+from rlxflow.fusion.rules import all_rules
 from rlxflow.ir.builder import uncollected
 from rlxflow.ir.dims import names
 from rlxflow.ir.graph import Graph
@@ -61,19 +63,29 @@ def compile_graph(
 def _optimized(
     built: BuiltModel, graph: Graph, profile: CompileProfile, backend: Backend, tokens: TokenRange
 ) -> Optimized:
-    """The graph as it will run for a range of batch · seq."""
+    """The graph as it will run for a range of batch · seq.
+
+    Rules whose ops the backend expands again only run where somebody is told of them.
+    """
     strict = profile.fusion.assert_clean
+    told = strict or profile.passes.verbose
     optimized = optimize(
         graph,
         profile,
         facts_for(profile, tokens.tokens),
         backend.claims,
         expected=built.expected if strict else None,
+        rules=None if told else _lasting_rules(backend),
         on_pass=_say if profile.passes.verbose else None,
     )
     if strict:
         require_clean(optimized.report, built.expected is not None)
     return optimized
+
+
+def _lasting_rules(backend: Backend) -> list[Rule]:
+    """The rules that make what the backend may run."""
+    return [rule for rule in all_rules() if any(backend.runs(op) for op in rule.makes)]
 
 
 def memory_of(built: BuiltModel, tokens: int, profile: str | CompileProfile | None = None) -> MemoryUse:
@@ -89,7 +101,9 @@ def running(
     settings = settings_of(built, profile)
     backend = backend_of(settings)
     graph = wanted_graph(built, ["last_logits"] if "last_logits" in built.graph.outputs else None)
-    optimized = optimize(graph, settings, facts_for(settings, tokens), backend.claims)
+    optimized = optimize(
+        graph, settings, facts_for(settings, tokens), backend.claims, rules=_lasting_rules(backend)
+    )
     if isinstance(backend, AutoBackend):
         chosen, _, memory = backend.choose(optimized.graph, settings, tokens)
         return chosen.name, memory

@@ -32,7 +32,10 @@ from rlxflow import (
     VitSelfAttnSpec,
     VitSelfAttnStage,
 )
+from rlxflow.backends.cpu.backend import CpuBackend
 from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.fusion.pipeline import optimize
+from rlxflow.fusion.rules import all_rules
 from rlxflow.ops.elementwise import add, mul
 from rlxflow.profile.load import load_profile
 
@@ -131,3 +134,18 @@ def test_recipes_run_compiled(kind: str, tmp_path: Any) -> None:
     golden = goldens.hf_case(kind, "plain")
     model = rlxflow.load(write_golden(tmp_path, golden), profile=load_profile("exact", ["backend.name=cpu"]))
     assert isinstance(model.executable, CpuExecutable) and golden.error(run(model, golden)) <= 2e-5
+
+
+@pytest.mark.parametrize("kind", goldens.hf_model_types())
+def test_rules_that_a_backend_undoes_make_no_difference_to_it(kind: str, tmp_path: Any) -> None:
+    """Compiling leaves them out: what they make is expanded again, to the same graph."""
+    from model_files import write_golden
+
+    built = rlxflow.load(write_golden(tmp_path, goldens.hf_case(kind, "plain")), profile="exact").built
+    backend = CpuBackend()
+    kept = [rule for rule in all_rules() if any(backend.runs(op) for op in rule.makes)]
+    whole, part = (
+        optimize(built.graph, built.profile, claims=backend.claims, rules=rules) for rules in (None, kept)
+    )
+    assert part.graph.digest == whole.graph.digest and part.expressions.keys() == whole.expressions.keys()
+    assert len(whole.fused.nodes) < len(part.fused.nodes)
