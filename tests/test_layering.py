@@ -96,6 +96,12 @@ def test_every_part_is_ruled() -> None:
     assert {part_of(p) for p in FILES} <= {*ALLOWED, *ABOVE}
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by their names, and stops at a second one."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
 def test_recipes_use_public_names_only(path: Path) -> None:
     import rlxflow
