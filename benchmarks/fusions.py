@@ -1,6 +1,8 @@
-"""What each fusion of the CPU backend is worth: MiniLM with all, with none, and without one at a time.
+"""What each fusion of the CPU backend is worth: a model with all, with none, and without one at a time.
 
-    .venv/bin/python benchmarks/fusions.py [--cases 1x8 1x128 8x128 mixed] [--threads 1 2] [--rounds 7]
+    .venv/bin/python benchmarks/fusions.py [--cases 1x8 1x128 mixed decode] [--threads 1 2] [--rounds 7]
+
+Cases are batches of MiniLM, and `decode`: SmolLM2 computing one token behind 32.
 
 The fusions are those of `rlxflow/backends/cpu/regions.py`: the elementwise ops behind a product, chains of
 row ops, products of one x. Attention has no kernels for its parts and is always one. The programs take turns;
@@ -12,11 +14,14 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from alone import Disturbance, timing_lock
+from decoder_models import smollm2
 from encoder import case_inputs, text_ids
 
 import rlxflow
@@ -27,33 +32,52 @@ from rlxflow.fusion.pipeline import facts_for, optimize
 from rlxflow.profile import load_profile
 
 PLANS = {"all": (), **{f"no {name}": (name,) for name in FUSIONS}, "none": FUSIONS}
-OUTPUT = "last_hidden_state"
 TURN_SECONDS = 0.1
+PAST = 32
+Call = Callable[[], object]
 
 
-def programs(folder: Path, threads: int) -> dict[str, CpuExecutable]:
-    """MiniLM's program for every plan."""
-    profile = load_profile("encoder", ["backend.name=cpu", f"backend.cpu.threads={threads}"])
-    built = rlxflow.load(folder, profile=load_profile("encoder", ["backend.name=reference"])).built
+def programs(path: Path, preset: str, output: str, threads: int) -> dict[str, CpuExecutable]:
+    """The model's program for every plan."""
+    profile = load_profile(preset, ["backend.name=cpu", f"backend.cpu.threads={threads}"])
+    built = rlxflow.load(path, profile=profile).built
     found = {}
     for name, apart in PLANS.items():
         backend = CpuBackend(apart=apart)
-        graph = built.graph.select([OUTPUT])
+        graph = built.graph.select([output])
         optimized = optimize(graph, profile, facts_for(profile, None), backend.claims)
         found[name] = backend.compile(optimized.graph, optimized.weights(built.weights), profile)
     return found
 
 
-def time_plans(plans: dict[str, CpuExecutable], inputs: dict[str, np.ndarray], rounds: int) -> None:
+def encoder_calls(plans: dict[str, CpuExecutable], ids: np.ndarray, mask: np.ndarray) -> dict[str, Call]:
+    named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {name: partial(run, named) for name, run in plans.items()}
+
+
+def decoder_calls(plans: dict[str, CpuExecutable]) -> dict[str, Call]:
+    """One token behind others, again and again at the same place."""
+    ids = np.arange(1, PAST + 2)[None]
+    lengths = {"past_len": np.array([PAST], np.int32), "new_len": np.array([1], np.int32)}
+    calls: dict[str, Call] = {}
+    for name, run in plans.items():
+        state = run.new_state(1, PAST + 1)
+        before = {"past_len": np.array([0], np.int32), "new_len": np.array([PAST], np.int32)}
+        run({"input_ids": ids[:, :PAST], **before}, state)
+        calls[name] = partial(run, {"input_ids": ids[:, PAST:], **lengths}, state)
+    return calls
+
+
+def time_plans(plans: dict[str, Call], rounds: int) -> None:
     times: dict[str, list[float]] = {name: [] for name in plans}
     for _ in range(rounds + 1):  # the first round is not counted
         for name, run in plans.items():
             end = time.perf_counter() + TURN_SECONDS
-            run(inputs, outputs=(OUTPUT,))
+            run()
             times[name].append(0.0)
             while times[name][-1] == 0 or time.perf_counter() < end:
                 start = time.perf_counter()
-                run(inputs, outputs=(OUTPUT,))
+                run()
                 times[name].append(time.perf_counter() - start)
     whole = 0.0
     for name, values in times.items():
@@ -64,7 +88,7 @@ def time_plans(plans: dict[str, CpuExecutable], inputs: dict[str, np.ndarray], r
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--cases", nargs="+", default=["1x8", "1x32", "1x128", "8x128", "mixed"])
+    parser.add_argument("--cases", nargs="+", default=["1x8", "1x32", "1x128", "8x128", "mixed", "decode"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
@@ -76,15 +100,18 @@ def main() -> None:
     text = text_ids(folder)
     with timing_lock():
         for threads in options.threads:
-            plans = programs(folder, threads)
+            encoder = programs(folder, "encoder", "last_hidden_state", threads)
+            decoder = (
+                programs(smollm2(), "decode", "last_logits", threads) if "decode" in options.cases else {}
+            )
             print(f"\n{threads} thread{'s' * (threads > 1)}: ms, quartiles, times all")
-            print("  steps: " + ", ".join(f"{name} {len(p.steps)}" for name, p in plans.items()))
+            print("  steps: " + ", ".join(f"{name} {len(p.steps)}" for name, p in encoder.items()))
             for case in options.cases:
-                ids, mask = case_inputs(case, text)
                 disturbance = Disturbance()
                 print(case)
-                named = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-                time_plans(plans, named, options.rounds)
+                decode = case == "decode"
+                calls = decoder_calls(decoder) if decode else encoder_calls(encoder, *case_inputs(case, text))
+                time_plans(calls, options.rounds)
                 print(f"  {disturbance}", flush=True)
 
 
