@@ -249,7 +249,9 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Ctrl-C until it ends: one that comes just before readline waits is seen after the next key."""
-        while self.process.poll() is None:
+        for _ in range(30):
+            if self.process.poll() is not None:
+                return
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=2)
