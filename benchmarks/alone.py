@@ -39,7 +39,7 @@ class Disturbance:
             ours = 0
             for pid in self._processes:
                 stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ours += int(stat[11]) + int(stat[12])
+                ours += sum(map(int, stat[11:15]))  # with children that have ended
         except OSError:
             return None
         ticks = os.sysconf("SC_CLK_TCK")
