@@ -62,6 +62,13 @@ class Decoding:
         self._state.truncate(counts)
         del self.tokens[slot][length:]
 
+    def reserve(self, parts: Mapping[int, Sequence[int]]) -> None:
+        """Make room for all these tokens at once: caches that grow on the way are copied.
+
+        Raises `InputError` R018 where they would not fit in memory.
+        """
+        self._room(max(len(self.tokens[slot]) + len(part) for slot, part in parts.items()))
+
     def feed(self, parts: Mapping[int, Sequence[int]], every: bool = False) -> dict[int, Array]:
         """Append tokens to slots, in one call: the logits after the last one [1, V], or after each [n, V].
 

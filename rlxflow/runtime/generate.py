@@ -83,6 +83,8 @@ class Run:
     ) -> Generator[tuple[int, str]]:
         """Feed the parts to their slots; what then is written."""
         logits: dict[int, Array] = {}
+        if parts:
+            decoding.reserve(parts)
         for call in chunks(parts):
             if self._cancelled:
                 return

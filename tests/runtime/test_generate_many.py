@@ -10,6 +10,7 @@ import pytest
 
 import rlxflow
 from rlxflow import Request
+from rlxflow.backends.base import CacheState
 from rlxflow.errors import RlxError
 from rlxflow.runtime.decoding import Decoding, chunks
 
@@ -157,3 +158,20 @@ def test_caches_grow_by_doubling_to_the_last_position(
     assert grown[:3] == [4, 8, 16] and grown[-1] == model.max_positions
     decoding.clear()
     assert decoding.nbytes == 0 and decoding.tokens == [[]]
+
+
+def test_caches_have_room_for_a_whole_prompt_at_once(
+    model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlxflow.runtime.decoding.FIRST_ROOM", 4)
+    monkeypatch.setattr("rlxflow.runtime.decoding.CHUNK", 3)
+    rooms, room = [], Decoding._room
+
+    def noted(decoding: Decoding, needed: int) -> CacheState:
+        state = room(decoding, needed)
+        rooms.append(state.capacity)
+        return state
+
+    monkeypatch.setattr(Decoding, "_room", noted)
+    model.generate(PROMPTS[1], max_new_tokens=2)
+    assert len(rooms) > 4 and len(set(rooms)) == 1
