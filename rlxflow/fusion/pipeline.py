@@ -168,7 +168,6 @@ def optimize(
         return hoisted.graph
 
     run.step("hoist-weights", hoist_weights)
-    run.finish()
     report = FusionReport(
         name=graph.name,
         profile=profile.source,
@@ -212,7 +211,6 @@ class _Passes:
 
     graph: Graph
     on_pass: OnPass | None
-    made: list[tuple[str, Graph]] = field(default_factory=list)
     reports: list[PassReport] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -222,35 +220,19 @@ class _Passes:
         if not off:
             try:
                 self.graph = run(before, notes)
-            except Exception as error:
-                self.verify()  # an earlier pass may have left what this one stumbles over
-                if isinstance(error, GraphError):
-                    raise _broken(name, error.message, error.where, error.details) from error
-                raise
+            except GraphError as error:
+                raise _broken(name, error.message, error.where, error.details) from error
         if self.graph is not before:
             if _interface(self.graph) != _interface(before):
                 raise _broken(name, "inputs, outputs or states have other types than before", before.name, {})
-            self.made.append((name, self.graph))
+            try:
+                verify(self.graph)
+            except GraphError as error:
+                raise _broken(name, error.message, error.where, error.details) from error
         self.reports.append(PassReport(name, len(before.nodes), len(self.graph.nodes), off))
         self.notes += [(name, note) for note in notes]
         if self.on_pass is not None:
             self.on_pass(name, before, self.graph)
-
-    def verify(self) -> None:
-        """Raise for the first pass that made a graph which is not valid."""
-        for name, graph in self.made:
-            try:
-                verify(graph)
-            except GraphError as error:
-                raise _broken(name, error.message, error.where, error.details) from error
-
-    def finish(self) -> Graph:
-        """The last graph, verified; only where it is not valid those before it are looked at."""
-        try:
-            return verify(self.graph)
-        except GraphError:
-            self.verify()
-            raise
 
 
 def _interface(graph: Graph) -> tuple[dict[str, Type], dict[str, Type], list[tuple[str, Type]]]:
