@@ -33,6 +33,7 @@ def rlxflow_engine(path: Path, threads: int, profile: str = "decode", settings: 
     def turn(ids: list[int], count: int) -> tuple[float, float]:
         decoding = Decoding(model)
         start = time.perf_counter()
+        decoding.reserve(len(ids) + count)
         for call in chunks({0: ids}):
             logits = decoding.feed(call)[0]
         token = sampler.next(logits[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ from rlxflow.ir.values import Node
 from rlxflow.weights.source import Weights
 
 CACHE_LINE = 64  # bytes
+TOGETHER = 8  # caches that share a block of memory
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -43,8 +44,9 @@ class CacheState:
         capacity = max(capacity, 2 * self.capacity)
         growing = {name: a for name, a in self.arrays.items() if name not in self.recurrent}
         types = {n: ((*a.shape[:2], capacity, a.shape[3]), a.dtype) for n, a in growing.items()}
-        for name, new in _zeros(types).items():
-            new[:, :, : self.capacity] = growing[name]
+        del growing  # so that the memory of some may be that of the next
+        for name, new in _zeros(types):
+            new[:, :, : self.capacity] = self.arrays[name]
             self.arrays[name] = new
         self.capacity = capacity
 
@@ -71,18 +73,21 @@ def empty_state(graph: Graph, batch: int, capacity: int) -> CacheState:
     """Caches for `batch` sequences of up to `capacity` tokens, of which none has been seen."""
     sizes = {"B": batch, "C": capacity}
     types = {s.name: (bind_shape(s.before.shape, sizes), to_numpy(s.before.dtype)) for s in graph.states}
-    return CacheState(_zeros(types), np.zeros(batch, np.int32), capacity, recurrent_states(graph))
+    return CacheState(dict(_zeros(types)), np.zeros(batch, np.int32), capacity, recurrent_states(graph))
 
 
-def _zeros(types: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> dict[str, Array]:
-    """Arrays of zeros in one block of memory, which may get large pages; each at a cache line."""
-    sizes = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in types.items()}
-    block = np.zeros(sum(size + CACHE_LINE for size in sizes.values()) + CACHE_LINE, np.uint8)
-    arrays, start = {}, -block.ctypes.data % CACHE_LINE
-    for name, (shape, dtype) in types.items():
-        arrays[name] = block[start : start + sizes[name]].view(dtype).reshape(shape)
-        start += -(-sizes[name] // CACHE_LINE) * CACHE_LINE
-    return arrays
+def _zeros(types: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> Iterator[tuple[str, Array]]:
+    """Arrays of zeros by name, each at a cache line; some have a block of memory together, which may get
+    large pages and is freed when they are."""
+    left = list(types.items())
+    while left:
+        some, left = left[:TOGETHER], left[TOGETHER:]
+        sizes = [math.prod(shape) * dtype.itemsize for _, (shape, dtype) in some]
+        block = np.zeros(sum(size + CACHE_LINE for size in sizes) + CACHE_LINE, np.uint8)
+        start = -block.ctypes.data % CACHE_LINE
+        for (name, (shape, dtype)), size in zip(some, sizes, strict=True):
+            yield name, block[start : start + size].view(dtype).reshape(shape)
+            start += -(-size // CACHE_LINE) * CACHE_LINE
 
 
 @dataclass(frozen=True, slots=True)

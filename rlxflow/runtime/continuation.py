@@ -17,6 +17,7 @@ from rlxflow.runtime.stream import TextStream
 if TYPE_CHECKING:
     from rlxflow.runtime.model import Model
 
+FORESEEN = 256  # tokens that caches have room for behind any prompt, where so many may be written
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -82,6 +83,12 @@ class Continuation:
     def left(self) -> int:
         """How many tokens may still be written."""
         return self.prompt_tokens + self.limit - len(self.ids)
+
+    @property
+    def room(self) -> int:
+        """Positions to make room for at the start: those of what may be written, up to as many as the prompt
+        has, since nobody knows where it ends."""
+        return self.prompt_tokens + min(self.limit, max(self.prompt_tokens, FORESEEN))
 
     def start(self, decoding: Decoding, slot: int) -> list[int]:
         """Take a slot; the prompt's tokens that it does not hold."""

@@ -62,12 +62,12 @@ class Decoding:
         self._state.truncate(counts)
         del self.tokens[slot][length:]
 
-    def reserve(self, parts: Mapping[int, Sequence[int]]) -> None:
-        """Make room for all these tokens at once: caches that grow on the way are copied.
+    def reserve(self, positions: int) -> None:
+        """Make room for so many tokens of a sequence at once: caches that grow on the way are copied.
 
         Raises `InputError` R018 where they would not fit in memory.
         """
-        self._room(max(len(self.tokens[slot]) + len(part) for slot, part in parts.items()))
+        self._room(positions)
 
     def feed(self, parts: Mapping[int, Sequence[int]], every: bool = False) -> dict[int, Array]:
         """Append tokens to slots, in one call: the logits after the last one [1, V], or after each [n, V].
@@ -98,14 +98,11 @@ class Decoding:
             tokens.clear()
 
     def _room(self, needed: int) -> CacheState:
-        """The caches with room for `needed` positions; they at least double, up to the model's last one.
-
-        The first have room for twice as many: what a short text does not need would only be memory to clear.
-        """
+        """The caches with room for `needed` positions; they at least double, up to the model's last one."""
         state = self._state
         if state is not None and needed <= state.capacity:
             return state
-        doubled = max(2 * (needed if state is None else state.capacity), FIRST_ROOM)
+        doubled = FIRST_ROOM if state is None else 2 * state.capacity
         last = self._model.max_positions
         capacity = max(needed, doubled if last is None else min(doubled, last))
         check_cache_room(self._model.graph, len(self.tokens), capacity, self.nbytes)

@@ -72,6 +72,7 @@ class Run:
                 free = (slot for slot in range(len(decoding.tokens)) if slot not in active)
                 fresh = {slot: waiting.popleft() for slot in free if waiting}
                 prompts = {slot: self.continuations[i].start(decoding, slot) for slot, i in fresh.items()}
+                decoding.reserve(max((self.continuations[i].room for i in fresh.values()), default=0))
                 yield from self._step(decoding, fresh, prompts, every=False)
                 active = self._unfinished(active | fresh)
                 parts = {slot: self.continuations[i].next_tokens() for slot, i in active.items()}
@@ -83,8 +84,6 @@ class Run:
     ) -> Generator[tuple[int, str]]:
         """Feed the parts to their slots; what then is written."""
         logits: dict[int, Array] = {}
-        if parts:
-            decoding.reserve(parts)
         for call in chunks(parts):
             if self._cancelled:
                 return

@@ -160,11 +160,13 @@ def test_caches_grow_by_doubling_to_the_last_position(
     assert decoding.nbytes == 0 and decoding.tokens == [[]]
 
 
-def test_caches_have_room_for_a_whole_prompt_at_once(
-    model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("new", "foreseen"), [(2, 256), (40, 256), (40, 1)])
+def test_caches_have_room_at_once_for_a_prompt_and_what_may_be_written(
+    new: int, foreseen: int, model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rlxflow.runtime.decoding.FIRST_ROOM", 4)
     monkeypatch.setattr("rlxflow.runtime.decoding.CHUNK", 3)
+    monkeypatch.setattr("rlxflow.runtime.continuation.FORESEEN", foreseen)
     rooms, room = [], Decoding._room
 
     def noted(decoding: Decoding, needed: int) -> CacheState:
@@ -173,5 +175,7 @@ def test_caches_have_room_for_a_whole_prompt_at_once(
         return state
 
     monkeypatch.setattr(Decoding, "_room", noted)
-    model.generate(PROMPTS[1], max_new_tokens=2)
-    assert len(rooms) > 4 and len(set(rooms)) == 1
+    done = model.generate(PROMPTS[1], max_new_tokens=new)
+    wanted = done.prompt_tokens + min(new, max(done.prompt_tokens, foreseen))
+    assert len(rooms) > 4 and rooms[0] == wanted
+    assert (max(rooms) > wanted) == (done.prompt_tokens + new > wanted)

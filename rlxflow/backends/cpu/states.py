@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import is_
+from weakref import ref
 
 from rlxflow.backends.base import CacheState
 from rlxflow.backends.cpu.memory import address
@@ -14,11 +14,11 @@ from rlxflow.ir.graph import Graph
 
 
 class States:
-    """Finds the addresses of the arrays of a graph's states."""
+    """Finds the addresses of the arrays of a graph's states, and keeps none of them alive."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._known: tuple[Array, ...] = ()
+        self._known: tuple[ref[Array], ...] = ()
         self._shape = (-1, -1)  # batch and capacity of the arrays known
         self._addresses: dict[str, int] = {}
 
@@ -29,19 +29,20 @@ class States:
         """
         if state is not None and self._shape == (sizes.get("B"), state.capacity):
             arrays = state.arrays
-            if [*arrays] == [*self._addresses] and all(map(is_, arrays.values(), self._known)):
+            known = all(a is r() for a, r in zip(arrays.values(), self._known, strict=False))
+            if known and [*arrays] == [*self._addresses]:
                 return self._addresses, state.capacity
         arrays = checked_caches(self._graph, state, sizes)
         for name, array in arrays.items():
             if not (array.flags.c_contiguous and array.flags.writeable):
                 hint = "use a state that this program's new_state made"
                 raise InputError(f"cache {name!r} is not one writable block", code="RLX-R014", hint=hint)
-        self._known = tuple(arrays.values())
+        self._known = tuple(map(ref, arrays.values()))
         self._shape = (sizes.get("B", 0), sizes.get("C", 0))
         self._addresses = {name: address(array) for name, array in arrays.items()}
         return self._addresses, self._shape[1]
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """Of the last call."""
-        return self._known
+        """Of the last call, those that somebody still has."""
+        return tuple(array for r in self._known if (array := r()) is not None)

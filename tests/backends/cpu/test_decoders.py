@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import goldens
 import numpy as np
@@ -134,6 +135,15 @@ def test_a_cache_that_grows_and_forgets(teams: dict[int, CpuExecutable]) -> None
     again = step(run, state, ids[:, 4:], [4], [5])
     assert worst(again["last_logits"], want["last_logits"]) <= TOLERANCE
     assert worst(other["last_logits"], want["last_logits"]) > 100 * TOLERANCE
+
+
+def test_a_call_keeps_no_state_alive(teams: dict[int, CpuExecutable]) -> None:
+    """Else caches would be there twice while they grow, and be held by a model that nobody uses."""
+    state = teams[2].new_state(1, 8)
+    step(teams[2], state, np.ones((1, 2), np.int64), [0], [2])
+    before = [ref(array) for array in state.arrays.values()]
+    state.grow(16)
+    assert not any(r() is not None for r in before)
 
 
 @pytest.mark.parametrize(
