@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rlxflow.garbage import uncollected
+
 __version__ = "0.1.0"
 
 
@@ -35,7 +37,8 @@ def __getattr__(name: str) -> Any:
 
         hint = "" if name.startswith("__") else nearest(name, _homes())
         raise AttributeError(f"module 'rlxflow' has no attribute {name!r}. {hint}".rstrip())
-    value = getattr(importlib.import_module(_homes()[name]), name)
+    with uncollected():
+        value = getattr(importlib.import_module(_homes()[name]), name)
     globals()[name] = value
     return value
 

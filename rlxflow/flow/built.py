@@ -10,7 +10,7 @@ from rlxflow.dtypes import DTYPES
 from rlxflow.errors import FlowError, WeightsError
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.lowering import lower
-from rlxflow.ir.builder import uncollected
+from rlxflow.garbage import uncollected
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Type
 from rlxflow.ir.verify import verify

@@ -10,7 +10,8 @@ from rlxflow.flow.declared import declare
 from rlxflow.flow.emit import Emit, Problem, run_all
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.layer_stack import never_added
-from rlxflow.ir.builder import GraphBuilder, never, uncollected
+from rlxflow.garbage import uncollected
+from rlxflow.ir.builder import GraphBuilder, never
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Type, Value

@@ -23,7 +23,8 @@ from rlxflow.fusion.rules import all_rules
 from rlxflow.fusion.simplify import fold_scale, fold_unit_offset, merge_equal, remove_no_ops
 from rlxflow.fusion.sink import sink_last_token
 from rlxflow.fusion.weight_time import WeightView, hoist
-from rlxflow.ir.builder import rebuild, uncollected
+from rlxflow.garbage import uncollected
+from rlxflow.ir.builder import rebuild
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node, Type

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rlxflow.errors import GraphError
+from rlxflow.garbage import uncollected
 from rlxflow.ir.graph import Graph, State, attrs_text, live_nodes
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node, Type, Value
@@ -16,22 +16,6 @@ from rlxflow.ir.values import Node, Type, Value
 def never(op: Op[..., Any]) -> bool:
     """Expand no op."""
     return False
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Within the block no garbage is looked for.
-
-    A graph under construction is all alive, and it is large: looking through it again and again takes a third
-    of the time, and more the deeper the model.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class GraphBuilder:

@@ -18,7 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 from rlxflow.errors import GraphError, nearest, printable
-from rlxflow.ir.builder import GraphBuilder, uncollected
+from rlxflow.garbage import uncollected
+from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.graph import Graph, State, attr_text, type_text
 from rlxflow.ir.op import OPS, find_op
 from rlxflow.ir.scan import Line, malformed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from rlxflow.errors import GraphError
-from rlxflow.ir.builder import uncollected
+from rlxflow.garbage import uncollected
 from rlxflow.ir.dims import UNKNOWN, shapes_agree
 from rlxflow.ir.graph import Graph, attrs_text
 from rlxflow.ir.values import Node, Type, Value

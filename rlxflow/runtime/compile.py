@@ -18,7 +18,7 @@ from rlxflow.fusion.pipeline import OnPass, Optimized, TokenRange, facts_for, op
 from rlxflow.fusion.report import FusionReport
 from rlxflow.fusion.rule import Rule
 from rlxflow.fusion.rules import all_rules
-from rlxflow.ir.builder import uncollected
+from rlxflow.garbage import uncollected
 from rlxflow.ir.dims import names
 from rlxflow.ir.graph import Graph
 from rlxflow.runtime.plans import SharedWeights, TokenPlans

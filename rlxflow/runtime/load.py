@@ -12,7 +12,7 @@ from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
 from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
 from rlxflow.flow.vision_config import VisionConfig
-from rlxflow.ir.builder import uncollected
+from rlxflow.garbage import uncollected
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
