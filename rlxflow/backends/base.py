@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from rlxflow.ir.dims import bind_shape, names
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.source import Weights
 
 CACHE_LINE = 64  # bytes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
 
 
-@dataclass(slots=True)
+@dataclass
 class CacheState:
     """The caches of some sequences: a handle that the caller keeps and the executable fills.
 
@@ -90,7 +90,7 @@ def _zeros(types: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> Iterat
             start += -(-size // CACHE_LINE) * CACHE_LINE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MemoryUse:
     """Bytes that a program takes, told before any weight is read.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rlxflow.dtypes import DTYPES
@@ -14,6 +14,7 @@ from rlxflow.garbage import uncollected
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Type
 from rlxflow.ir.verify import verify
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightPlan, plan_weights
 from rlxflow.weights.report import LoadReport
 from rlxflow.weights.source import WeightSource

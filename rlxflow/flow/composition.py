@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rlxflow.errors import FlowError
 from rlxflow.flow.layer_stack import LayerStack
 from rlxflow.flow.stage import Stage
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LayerComposition:
     """Runs of equal layers, in order: ((layer name, how many), …).
 

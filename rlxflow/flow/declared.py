@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlxflow.dtypes import f32
 from rlxflow.errors import printable
@@ -11,10 +11,11 @@ from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.stage import Stage
 from rlxflow.ir.dims import UNKNOWN, Shape, shape, shape_text, shapes_agree
 from rlxflow.ir.values import Type
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 
-@dataclass(slots=True)
+@dataclass
 class Declared:
     """The specs of each top-level stage by path, the type of each weight by key, and what contradicts."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.graph import State
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DecodeBindings:
     """The inputs and states from which decoding follows.
 

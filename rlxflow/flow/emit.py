@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlxflow.dtypes import DType, f32
 from rlxflow.errors import FlowError, RlxError, nearest, printable
@@ -17,9 +17,10 @@ from rlxflow.ir.graph import State
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.cache import cache_append
 from rlxflow.ops.leaves import param, state
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """One wiring error: code, what is wrong, the stage's path, and the remedy."""
 

@@ -7,12 +7,12 @@ Packages offer them as entry points of the group `rlxflow.graph_extensions`; a p
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TypeAlias
 
 from rlxflow.errors import PluginError, nearest, printable
 from rlxflow.ir.graph import Graph
+from rlxflow.quick_dataclass import dataclass
 
 Extension: TypeAlias = Callable[[Graph], Graph]
 
@@ -35,7 +35,7 @@ def extension_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*_registered, *points]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlowExtensionPlan:
     """Which graph extensions a flow applies: none (the default), all there are, or only those named.
 

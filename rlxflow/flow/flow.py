@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rlxflow.dtypes import DTYPES, DType
@@ -14,6 +14,7 @@ from rlxflow.flow.fluent import StageMethods
 from rlxflow.flow.layer_stack import checked_stage
 from rlxflow.flow.stage import Stage
 from rlxflow.ir.dims import DimLike, Shape, shape
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rlxflow.weights.source import WeightSource
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InputSpec:
     """A declared input. `default` fills an input that a caller leaves out (1 for masks, 0 for type ids)."""
 

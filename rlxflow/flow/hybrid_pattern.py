@@ -12,18 +12,18 @@ there were none, so every bracketing of a pattern loads the same checkpoint.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NoReturn
 
 from rlxflow.errors import FlowError, printable
 from rlxflow.flow.layer_stack import LayerStack
 from rlxflow.flow.stage import Stage
+from rlxflow.quick_dataclass import dataclass
 
 SEQUENCE_MIXERS = "MG*"
 CHANNEL_MIXERS = "-E"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HybridPattern:
     """A parsed pattern: the blocks of each segment, and those of one multi-token-prediction depth.
 

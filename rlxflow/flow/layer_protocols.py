@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from rlxflow.flow.emit import Emit
 from rlxflow.flow.stage import Stage
 from rlxflow.ir.dims import Shape
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StageArtifacts:
     """What a layer gives: the shape of its hidden state, and (name, shape) of each side output."""
 
@@ -29,7 +30,7 @@ class StageArtifacts:
         return replace(self, side_outputs=(*self.side_outputs, (name, shape)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KvCacheContract:
     """The cache states of an attention: their names, and their shape [B, num_kv_heads, C, head_dim]."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rlxflow.errors import FlowError, printable
 from rlxflow.flow.emit import Emit, Problem, run_all
 from rlxflow.flow.fluent import StageMethods
 from rlxflow.flow.stage import Stage
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 

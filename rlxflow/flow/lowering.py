@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rlxflow.dtypes import DType, f32
 from rlxflow.flow.declared import declare
@@ -16,9 +15,10 @@ from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.leaves import input_
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lowered:
     """The graph of a flow (None where there are problems), its problems, and the value after each stage."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 from rlxflow.errors import ConfigError, PluginError, nearest, printable
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.gguf_config import GgufRecipe
 
 

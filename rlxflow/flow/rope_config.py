@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rlxflow.errors import ConfigError, GraphError, nearest, printable
 from rlxflow.ir.attrs import freeze
 from rlxflow.ops.rope_frequencies import KINDS, Scaling, inverse_frequencies
+from rlxflow.quick_dataclass import dataclass
 
 # What each kind reads beside `_SHARED`, as in HF `modeling_rope_utils`; anything else given to it is refused.
 _CONTEXT = "original_max_position_embeddings"
@@ -27,7 +27,7 @@ _SHARED = ("rope_type", "rope_theta", "partial_rotary_factor")
 _MAY_CHANGE = "they may change the numbers, so nothing is loaded"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RopeConfig:
     """theta, rotary_dim = head_dim · partial factor, and the scaling as pairs for `RopeTablesStage`."""
 

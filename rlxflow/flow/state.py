@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlxflow.ir.graph import State
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(slots=True)
+@dataclass
 class FlowState:
     """Named handles: rope tables, saved residuals, streams, outputs and cache states.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 from rlxflow.flow.declared import declare
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.lowering import lower
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Summary:
     """Rows of (stage path, shape after it, parameters); `unknown` counts weights of undeclared size."""
 

@@ -6,16 +6,16 @@ A commutative op may fit in two ways, and choices multiply, so there is a budget
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.fusion.trace import AttrVar, Pattern, PatternNode, Slot, Wild
 from rlxflow.ir.values import Node, Value
+from rlxflow.quick_dataclass import dataclass
 
 MAX_STEPS = 2_000
 
 
-@dataclass(slots=True)
+@dataclass
 class Binding:
     """What is bound so far, and the pattern values that are still to be compared with values."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 from rlxflow.fusion.match import Match, Miss, Snapshot
@@ -14,9 +13,10 @@ from rlxflow.fusion.rule import Facts, Finder, Rule
 from rlxflow.fusion.trace import Pattern
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Refusal:
     """A match that was found and not taken: the stage it is in, and why."""
 

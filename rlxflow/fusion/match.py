@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.errors import GraphError
@@ -18,6 +17,7 @@ from rlxflow.fusion.trace import Pattern
 from rlxflow.ir.graph import Graph, attrs_text
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node, Value
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, eq=False)

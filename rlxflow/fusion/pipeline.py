@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node, Type
 from rlxflow.ir.verify import verify
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.source import Weights
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Optimized:
         return WeightView(stored, self.expressions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TokenRange:
     """A half-open interval of tokens = batch · seq that one plan serves; `stop` None: no upper end."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rlxflow.fusion.rewriting import renamed
 from rlxflow.fusion.weight_time import weight_only
@@ -12,6 +11,7 @@ from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Node, Value
 from rlxflow.ops.region import elementwise_region, program_of
+from rlxflow.quick_dataclass import dataclass
 
 MAX_NODES = 32
 MAX_OPERANDS = 8

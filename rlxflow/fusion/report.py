@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from rlxflow.fusion.rule import Facts
 from rlxflow.fusion.rule_report import RuleReport
 from rlxflow.ir.graph import Graph
+from rlxflow.quick_dataclass import dataclass
 
 MAX_MISSES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cost:
     """What a graph costs: `nodes` that compute (leaves not counted); `flops`, a multiply-add counted as two;
     `bytes_moved`, what the ops read and write if each goes to memory; `weight_bytes`, each param once."""
@@ -24,7 +25,7 @@ class Cost:
     weight_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PassReport:
     """One pass: nodes before and after, and where it is switched off."""
 

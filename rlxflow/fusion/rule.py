@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +12,10 @@ from rlxflow.fusion.match import Match
 from rlxflow.fusion.trace import Pattern, trace
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node, Value
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
     """What is known when a plan is made: tokens = batch · seq (None = any number), and the limits of rules.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.fusion.driver import RuleResult
 from rlxflow.fusion.match import Miss
 from rlxflow.fusion.rule import Rule
 from rlxflow.ir.values import Node
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, eq=False)

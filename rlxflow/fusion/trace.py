@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from rlxflow.errors import FusionError, printable
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node
+from rlxflow.quick_dataclass import dataclass
 
 
 class Wild:

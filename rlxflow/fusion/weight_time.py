@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from rlxflow.ir.graph import Graph, live_nodes
 from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Node, Type, Value
 from rlxflow.ops.leaves import param
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.source import Weights
 
 MOVES = frozenset(["concat", "slice", "transpose", "reshape", "broadcast_to"])  # exact in any stored dtype

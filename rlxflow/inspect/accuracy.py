@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import BackendError
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.load import load
 from rlxflow.runtime.model import Model
 
@@ -40,7 +40,7 @@ TEXTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Accuracy:
     """Smallest cosine and largest error of some rows; an error is max|a - b| / max(1, max|b|)."""
 

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from rlxflow.backends.base import CacheState
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
 from rlxflow.inspect.cost import cost
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.inputs import complete
 from rlxflow.runtime.model import Model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rlxflow.errors import RlxError, TokenizerError, printable
@@ -11,6 +10,7 @@ from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.inspect.accuracy import measure
 from rlxflow.inspect.examine import Examination, examine
 from rlxflow.inspect.values import bad_values, bad_values_error
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.chat_template import render_chat
 from rlxflow.runtime.compile import memory_of
 from rlxflow.runtime.progress import bar
@@ -25,7 +25,7 @@ _REFUSED = "RLX-T033"  # by the template's own words
 Status = Literal["ok", "failed", "absent", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Checked:
     """One part of a model. "absent" is no fault; "skipped" needs a part that failed."""
 

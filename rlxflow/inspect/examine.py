@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.recipe import ModelRecipe, expected_places
 from rlxflow.flow.vision_config import VisionConfig
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.image_settings import ImageSettings

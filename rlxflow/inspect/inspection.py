@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from rlxflow.errors import RlxError
 from rlxflow.inspect.examine import Examination, examine
 from rlxflow.inspect.memory_plan import MemoryPlan, memory_plan
 from rlxflow.inspect.tensors import TensorGroup, group_tensors, tensor_infos
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.weights.report import LoadReport
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inspection:
     """A model as data. What could not be told is None or empty, the reason is in `errors`.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.built import BuiltModel
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.compile import running
 from rlxflow.runtime.decoding import CHUNK, cache_bytes
 from rlxflow.weights.memory import available_memory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MemoryPlan:
     """Bytes: the weights as files have them (`stored`) and as the backend keeps them (`weights`), what must
     be free to load them (`loading`), and `activations` of a call of `tokens` tokens (None: not known). Of a

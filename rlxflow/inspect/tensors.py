@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import prod
 
 from rlxflow.errors import RlxError
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.key_groups import Template, ranges, split_numbers
 from rlxflow.weights.source import TensorInfo, WeightSource
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorGroup:
     """Tensors of one pattern, dtype and shape. `nbytes` counts stored bytes, `parameters` elements."""
 

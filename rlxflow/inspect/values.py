@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array, DType
 from rlxflow.errors import WeightsError, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.source import WeightSource
 
 _BLOCK = 1 << 22  # elements looked at together
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BadValues:
     """A tensor with values that are not finite, and how many; a bad scale counts for its block."""
 

@@ -6,13 +6,13 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args, get_origin
 
 from rlxflow.dtypes import DType
 from rlxflow.errors import GraphError, nearest, printable
 from rlxflow.ir.dims import Dim, Shape, Sym, bind, dim, shape
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
 from rlxflow.errors import GraphError, printable
+from rlxflow.quick_dataclass import dataclass
 
 Monomial: TypeAlias = tuple[str, ...]  # sorted names, () for the constant term
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sym:
     """A non-constant polynomial: sorted (monomial, coefficient) pairs without zero coefficients."""
 

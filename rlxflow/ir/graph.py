@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
@@ -13,11 +13,12 @@ from rlxflow.dtypes import DType
 from rlxflow.errors import GraphError, nearest
 from rlxflow.ir.dims import Sym, shape_text
 from rlxflow.ir.values import Node, Type, Value
+from rlxflow.quick_dataclass import dataclass
 
 Provenance = Mapping[Node, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """A buffer carried from call to call: its value before the call and after it."""
 

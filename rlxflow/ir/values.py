@@ -7,18 +7,18 @@ gives equal nodes (op, operands, attributes) one identity, so a graph never hold
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.dtypes import DType
 from rlxflow.errors import GraphError
 from rlxflow.ir.dims import Dim, Shape, shape_text
+from rlxflow.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from rlxflow.ir.op import Op
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Type:
     """Dtype and shape of a value. `state` marks a cache buffer, which is used linearly (see verify)."""
 

@@ -7,19 +7,19 @@ weights of its own. Arrays are f32; inputs may be i64. Padded positions hold wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.safetensors import SafetensorsFile
 
 _GROUPS = ("inputs", "outputs", "modules")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Activations:
     """Named arrays of one run; `modules` maps a path to what went in and what came out."""
 

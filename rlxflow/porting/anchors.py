@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 from rlxflow.porting.activations import Activations
 from rlxflow.porting.region import relative_error
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightPlan
 
 # op → the operands that are weights; the module's output is what the op gives, with its bias added
@@ -24,7 +25,7 @@ SAME = 1e-6  # the difference below which two arrays of the reference are one
 _MOVES = ("reshape", "slice", "transpose")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Anchor:
     """A value that the reference recorded: what went into a module, or came out of it ("in", "out"), or
     an output of the whole model ("output").
@@ -123,7 +124,7 @@ def _paths(plan: WeightPlan, reference: Activations) -> _Renamed:
     return _Renamed(before, after)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Renamed:
     """A change of prefix."""
 

@@ -9,7 +9,7 @@ first part that is wrong by itself is named, and run again under every hypothesi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from rlxflow.porting.anchors import Anchor, find_anchors, missing_modules
 from rlxflow.porting.hypotheses import HYPOTHESES, Cause
 from rlxflow.porting.region import Region, cut_out, relative_error
 from rlxflow.porting.signature import signature
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.inputs import complete
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ DRIFT = 10  # times the tolerance that rounding may add up to from end to end
 MOST_CAUSES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """One anchor: where it is, its error from end to end, and its own error given exact operands."""
 
@@ -49,7 +50,7 @@ class Row:
     own_error: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Difference:
     """The first part that is wrong by itself.
 
@@ -67,7 +68,7 @@ class Difference:
     explained: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparison:
     """All anchors in the order of the graph; `difference` is None where every part is right by itself.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from rlxflow.ir.attrs import bind_attrs
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.source import WeightSource
 
 # gives the node's results, or None to have it run as it is

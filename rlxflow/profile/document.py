@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rlxflow.profile.origins import Origin, OriginKind, Setting, Settings
 from rlxflow.profile.presets import SUFFIX, preset_text
 from rlxflow.profile.problems import Problem, profile_error, section_problem, shown
 from rlxflow.profile.read import decode, parse_toml, read_text
+from rlxflow.quick_dataclass import dataclass
 
 VERSION = 1
 _ENOUGH_PROBLEMS = 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
@@ -14,11 +13,12 @@ from rlxflow.profile.model import CompileProfile
 from rlxflow.profile.problems import Problem
 from rlxflow.profile.rule_names import registered_rules
 from rlxflow.profile.sections import TOKEN_LIMITS, RuleProfile, RuleSection, Section
+from rlxflow.quick_dataclass import dataclass
 
 HEADER_KEYS = ("version", "extends")  # of the file, not of the profile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Key:
     """One key: its dotted name, Python type, default, bounds of a number, and effect in words."""
 

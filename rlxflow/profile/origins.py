@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from rlxflow.quick_dataclass import dataclass
 
 
 class OriginKind(StrEnum):
@@ -18,7 +19,7 @@ class OriginKind(StrEnum):
     OVERRIDE = "override"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Origin:
     """One value's source: the layer, and a place to look at (`file:line:col`, a variable, a `--set`)."""
 
@@ -35,7 +36,7 @@ DEFAULT = Origin(OriginKind.DEFAULT)
 PYTHON = Origin(OriginKind.PYTHON)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Setting:
     """One value on its way into a profile, not validated yet."""
 

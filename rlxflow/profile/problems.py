@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.errors import ProfileError, nearest, printable
+from rlxflow.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LONGEST_NUMBER = 19  # digits, from which on it may not fit 64 bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """One mistake: error code, dotted key, one line, the next step, and the place if known."""
 

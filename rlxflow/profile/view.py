@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.profile.keys import find_key
@@ -10,6 +9,7 @@ from rlxflow.profile.kinds import BackendKind
 from rlxflow.profile.model import CompileProfile
 from rlxflow.profile.origins import Origin
 from rlxflow.profile.write import toml_literal
+from rlxflow.quick_dataclass import dataclass
 
 _NO_METAL = "there is no Metal backend"
 _REFERENCE_F32 = "the reference backend computes in f32"
@@ -24,7 +24,7 @@ _WITHOUT_EFFECT = {
 _NEEDS_FUSION = ("fusion.target", "fusion.attention_threshold", "passes.rules.", "passes.max_tokens.")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EffectiveValue:
     """One value as it will be used: key, value, origin, and why it changes nothing ("" where it does)."""
 

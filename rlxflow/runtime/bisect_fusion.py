@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ from rlxflow.flow.built import BuiltModel
 from rlxflow.fusion.pipeline import Optimized
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.compile import explain
 from rlxflow.runtime.verify_fusion import first_wrong, looks_up_one_row
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4  # of max|a − b| / max(1, max|b|); f32 sums in another order stay far below
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Blame:
     """The first rewrite that changes the numbers: its number, rule, stage, and the error it brings."""
 

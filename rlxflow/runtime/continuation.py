@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from rlxflow.dtypes import Array
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.decoding import Decoding
 from rlxflow.runtime.prompt_lookup import PromptLookup
 from rlxflow.runtime.request import Request, prompt_ids
@@ -21,7 +22,7 @@ FORESEEN = 256  # tokens that caches have room for behind any prompt, where so m
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Generation:
     """What was written: the completion only, its token ids (the end token not among them), and why it ended.
 
@@ -54,7 +55,7 @@ class Generation:
         return count / self.decode_seconds if count > 0 and self.decode_seconds > 0 else None
 
 
-@dataclass(slots=True)
+@dataclass
 class Continuation:
     """A checked request under way. `ids` are the prompt and what was written."""
 

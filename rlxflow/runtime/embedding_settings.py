@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
 from rlxflow.errors import ConfigError, nearest, printable
 from rlxflow.flow.flow import ModelFlow
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.json_file import read_json
 
 Pooling = Literal["mean", "cls"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EmbeddingSettings:
     """Pooling, whether the model normalises, the longest input in tokens, and named prompts."""
 

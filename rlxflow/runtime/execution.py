@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from rlxflow.errors import InputError
 from rlxflow.flow.composition import LayerComposition
 from rlxflow.profile.execution_preset import ExecutionPreset
+from rlxflow.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Variant = Literal["encode", "prefill", "decode"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelExecutionConfig:
     """One object to specialise, compile and cache by.
 

@@ -7,7 +7,7 @@ is applied in turn to the pieces the one before left; what matches and what lies
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from rlxflow.quick_dataclass import dataclass
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
@@ -26,7 +26,7 @@ _DEEPSEEK3 = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PreTokenizer:
     """Expressions in order; whether a word that is itself a token skips the merges; whether text is
     brought to NFC first; whether a BOS token is added where the file does not say."""

@@ -6,10 +6,10 @@ Keys: ggml's docs/gguf.md, section "Tokenizer" (`tokenizer.ggml.*`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rlxflow.errors import TokenizerError, printable
+from rlxflow.quick_dataclass import dataclass
 
 # Token types of the format. 0 (undefined) and 5 (unused) are treated like normal ones, as llama.cpp does.
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
@@ -29,7 +29,7 @@ _SPECIAL_KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GgufVocab:
     """What the metadata says. `special_ids` has a role (bos, eos, …) for each id that is given."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlxflow.errors import ConfigError, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.json_file import read_json
 
 Side = Annotated[int, Field(gt=0, le=16384)]
@@ -27,7 +27,7 @@ _IGNORED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ImageSettings:
     """RGB → resize → centre crop → times `factor` → minus `mean`, over `std`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -15,6 +14,7 @@ from rlxflow.errors import InputError, nearest, printable
 from rlxflow.flow.flow import InputSpec
 from rlxflow.ir.dims import bind_shape, names, shape_text
 from rlxflow.ir.graph import Graph
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.memory import available_memory
 
 REMEMBERED = 4096  # calls, and positions of an array
@@ -160,7 +160,7 @@ class RoomCheck:
         return sum(v.dtype.nbytes(bind_shape(v.shape, sizes)) for v in known)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackedRows:
     """Decoder rows with their padding moved to the right, and where they came from.
 

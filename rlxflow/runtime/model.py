@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -19,6 +18,7 @@ from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import InputSpec, ModelFlow
 from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.ir.graph import Graph
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.inputs import RoomCheck, check_length, complete, names_of, pack_rows
 from rlxflow.weights.report import LoadReport

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rlxflow.errors import InputError, nearest, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.chat_template import render_chat
 from rlxflow.runtime.sampling import Sampler
 
@@ -30,7 +30,7 @@ class Settings(TypedDict, total=False):
     seed: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """A prompt with settings of its own, for `Model.generate` on several at once.
 

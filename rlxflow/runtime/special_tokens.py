@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlxflow.errors import TokenizerError, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.json_file import read_json
 
 _NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SpecialTokens:
     """The spelling of each special token that a model names, and the ids at which generation ends.
 

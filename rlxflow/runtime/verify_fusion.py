@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,13 @@ from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.leaves import input_, param, state
 from rlxflow.ops.shape import gather
+from rlxflow.quick_dataclass import dataclass
 
 SIZES = {"B": 2, "S": 3, "C": 8}  # of the trial; any other named size counts as 4
 CONSTANTS = ("full", "constant", "iota")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verified:
     """The worst error of a rule's rewrites, max|a − b| / max(1, max|b|) in float64, and where it is.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from rlxflow.flow.emit import Emit
@@ -14,6 +13,7 @@ from rlxflow.ops.blocks import matmul_bias_act
 from rlxflow.ops.norm import rms_norm
 from rlxflow.ops.rope import rope
 from rlxflow.ops.shape import reshape, slice_
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.stream import load
 from rlxflow.weights.plan import WeightSpec
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
 from rlxflow.ops.activation import Activation
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.attention import SelfAttentionSpec, SelfAttentionStage
 from rlxflow.stages.encoder import EncoderLayerStage
 from rlxflow.stages.ffn import MlpStage

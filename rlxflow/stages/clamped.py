@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.dims import Shape
 from rlxflow.ir.values import Value
@@ -11,6 +9,7 @@ from rlxflow.ops.activation import sigmoid
 from rlxflow.ops.blocks import matmul_bias_act
 from rlxflow.ops.elementwise import add, maximum, minimum, mul
 from rlxflow.ops.leaves import full
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.ffn import GatedMlpStage, intermediate_shape
 from rlxflow.weights.plan import WeightSpec
 

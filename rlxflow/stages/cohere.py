@@ -7,12 +7,11 @@ x ─┬─ layer_norm ─┬─ attention ─┐
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
 from rlxflow.ops.elementwise import add
 from rlxflow.ops.norm import layer_norm
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.decoder import DecoderLayerStage
 from rlxflow.weights.plan import WeightSpec
 

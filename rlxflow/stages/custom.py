@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec, weight_specs
 
 

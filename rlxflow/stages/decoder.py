@@ -11,7 +11,7 @@ sees follows from the lengths past_len and new_len.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from rlxflow.flow.emit import Emit
@@ -20,6 +20,7 @@ from rlxflow.ops.activation import Activation
 from rlxflow.ops.blocks import residual_rms_norm
 from rlxflow.ops.elementwise import add
 from rlxflow.ops.norm import rms_norm
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.attention import SelfAttentionSpec, SelfAttentionStage
 from rlxflow.stages.ffn import GatedMlpStage
 from rlxflow.stages.scale import scaled

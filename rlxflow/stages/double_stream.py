@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.dtypes import i32
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
@@ -14,6 +12,7 @@ from rlxflow.ops.leaves import full
 from rlxflow.ops.norm import rms_norm
 from rlxflow.ops.rope import rope, rope_tables
 from rlxflow.ops.shape import concat, reshape, slice_
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.ffn import MlpStage
 from rlxflow.stages.modulation import modulated, modulation, modulation_weights
 from rlxflow.stages.stream import load, store, stream_id

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.dtypes import i64
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
 from rlxflow.ops.elementwise import add
 from rlxflow.ops.leaves import iota
 from rlxflow.ops.shape import gather, slice_
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 

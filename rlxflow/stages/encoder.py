@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.flow.stage import Stage
 from rlxflow.ir.values import Value
 from rlxflow.ops.blocks import residual_layer_norm
 from rlxflow.ops.elementwise import add, mul
 from rlxflow.ops.norm import layer_norm
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.attention import SelfAttentionStage
 from rlxflow.stages.norm import old_norm_names
 from rlxflow.weights.plan import WeightSpec

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.dims import UNKNOWN, Shape
 from rlxflow.ir.values import Value
@@ -11,6 +9,7 @@ from rlxflow.ops.activation import Activation
 from rlxflow.ops.blocks import gated_mlp, matmul_bias_act
 from rlxflow.ops.elementwise import mul
 from rlxflow.ops.shape import slice_
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.dims import Shape
 from rlxflow.ir.values import Value
 from rlxflow.ops.delta_rule import gated_delta_rule
 from rlxflow.ops.leaves import full
 from rlxflow.ops.norm import rms_norm
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.stream import load
 from rlxflow.weights.plan import WeightSpec
 

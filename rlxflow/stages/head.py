@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.dtypes import i32
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
@@ -11,6 +9,7 @@ from rlxflow.ops.elementwise import maximum, sub
 from rlxflow.ops.leaves import full
 from rlxflow.ops.linear import linear
 from rlxflow.ops.shape import select_token
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.scale import scaled, softcapped
 from rlxflow.weights.plan import WeightSpec
 

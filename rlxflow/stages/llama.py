@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.decoder import DecoderLayerSpec, DecoderLayerStage
 
 

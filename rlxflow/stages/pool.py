@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
 from rlxflow.ops.norm import l2_normalize
 from rlxflow.ops.pooling import mean_pool
 from rlxflow.ops.shape import reshape, slice_
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 

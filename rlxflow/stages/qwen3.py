@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.decoder import DecoderLayerSpec, DecoderLayerStage
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
 from rlxflow.ops.relative import relative_buckets
 from rlxflow.ops.shape import gather, transpose
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.stream import store
 from rlxflow.weights.plan import WeightSpec
 

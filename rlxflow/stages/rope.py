@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from rlxflow.dtypes import i32
@@ -13,6 +12,7 @@ from rlxflow.ops.leaves import full, iota
 from rlxflow.ops.rope import rope_tables
 from rlxflow.ops.rope_frequencies import Scaling
 from rlxflow.ops.shape import broadcast_to, reshape
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
 if TYPE_CHECKING:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from rlxflow.errors import nearest
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.dims import shape_text, shapes_agree
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec, weight_specs
 
 DualFunction: TypeAlias = Callable[[Emit, Value, Value], tuple[Value, Value]]

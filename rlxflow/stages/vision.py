@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlxflow.dtypes import f32, i64
@@ -16,6 +15,7 @@ from rlxflow.ops.linear import linear
 from rlxflow.ops.norm import layer_norm
 from rlxflow.ops.resize import resize_grid
 from rlxflow.ops.shape import broadcast_to, concat, gather, reshape, slice_
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.ffn import MlpStage
 from rlxflow.weights.plan import WeightSpec
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.flow.emit import Emit
 from rlxflow.ir.values import Value
 from rlxflow.ops.blocks import matmul_bias_act
 from rlxflow.ops.elementwise import mul
 from rlxflow.ops.norm import layer_norm
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.stages.attention import SelfAttentionSpec, SelfAttentionStage
 from rlxflow.stages.encoder import EncoderLayerStage
 from rlxflow.stages.ffn import MlpStage

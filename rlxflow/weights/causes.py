@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from rlxflow.errors import printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.key_groups import ranges, split_numbers
 
 Shapes = Sequence[tuple[str, tuple[int | None, ...], tuple[int, ...]]]
@@ -33,7 +33,7 @@ _COMMON = 64
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cause:
     """A guess at what is wrong, and the next step."""
 
@@ -41,7 +41,7 @@ class Cause:
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Findings:
     """What the causes look at: wanted keys that were found and that are missing, stored keys nothing uses."""
 

@@ -8,10 +8,10 @@ llama.cpp's llama-model.cpp; rotary settings come out in the `rope_parameters` s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.errors import printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.gguf_values import CONVERT_AGAIN, MAX_LAYERS, GgufValues
 from rlxflow.weights.names import GgufName
 

@@ -6,16 +6,16 @@ A flow needs none of this: it takes packed weights from any source, in the bytes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array, DType
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.source import WeightSource, missing
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class GgufPackedLinear:
     """y = x · Wᵀ + bias, with W [out_dim, in_dim] packed by `scheme` (a dtype such as q4_k).
 
@@ -33,7 +33,7 @@ class GgufPackedLinear:
         return dequantize(self.scheme, self.w_q).reshape(self.out_dim, self.in_dim)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class GgufPackedParams:
     """The packed linear layers of a model, by the key of their weight."""
 

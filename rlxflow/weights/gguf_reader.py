@@ -8,13 +8,13 @@ name the file and the byte offset.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
 from rlxflow.dtypes import DType
 from rlxflow.errors import CorruptFile, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.gguf_cursor import Cursor
 from rlxflow.weights.gguf_types import GGML_TYPES, REMOVED_TYPES
@@ -59,7 +59,7 @@ _OTHER_FILES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GgufHeader:
     """What one file's header says. Tensor shapes are row-major, `[out, in]` for a linear weight."""
 
@@ -180,7 +180,7 @@ def _read_numbers(cursor: Cursor, kind: int, count: int, what: str) -> list[Any]
     return values.tolist()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Entry:
     """One tensor entry as it stands in the file; `at` is the entry's own place."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from rlxflow.errors import printable
+from rlxflow.quick_dataclass import dataclass
 
 Template = tuple[str | None, ...]
 """The components of a key, with None where there is a number."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KeyGroup:
     """Keys that share a pattern, such as `model.layers.[0-27].{self_attn,mlp}…`."""
 

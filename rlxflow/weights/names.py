@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import CorruptFile, ShapeMismatch, UnsupportedFile, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.gguf_types import check_read
 from rlxflow.weights.source import TensorInfo, missing
 
@@ -25,7 +26,7 @@ ROPE_FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_fa
 Heads: TypeAlias = Literal["", "q", "kv"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GgufName:
     """One parameter: its HF name, its GGUF name, and what the converter does to its numbers.
 

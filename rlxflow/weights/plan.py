@@ -6,19 +6,20 @@ import fnmatch
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from rlxflow.dtypes import DTYPES
 from rlxflow.errors import MissingTensor, ShapeMismatch, UnsupportedFile, WeightsError, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.causes import Findings, likely_cause, quantised
 from rlxflow.weights.report import LoadReport, Mismatch, Tie
 from rlxflow.weights.source import TensorInfo, WeightSource
 from rlxflow.weights.views import RenamedWeights
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WeightSpec:
     """One wanted tensor: its key and its shape in the HF layout (None = any size).
 
@@ -42,7 +43,7 @@ def weight_specs(
     return tuple(weights)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlannedTensor:
     """Where a wanted tensor comes from: the source's key and its header entry."""
 
@@ -50,7 +51,7 @@ class PlannedTensor:
     info: TensorInfo
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WeightPlan:
     """Every wanted key with the tensor to read for it, or None for an optional one that is absent.
 

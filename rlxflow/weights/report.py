@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rlxflow.errors import printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.causes import Cause
 from rlxflow.weights.key_groups import group_keys
 
@@ -14,7 +15,7 @@ MAX_LINES = 5
 """Lines per kind of finding; the rest is counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mismatch:
     """A tensor of another shape than wanted (None = any size)."""
 
@@ -23,7 +24,7 @@ class Mismatch:
     found: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tie:
     """A weight that is another one by the model's configuration.
 
@@ -46,7 +47,7 @@ class Tie:
         return f"{printable(self.key)} <- {printable(self.to)}  ({notes[self.found]})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoadReport:
     """What was wanted, what was found, and what to think of the difference.
 

@@ -8,12 +8,12 @@ been compared with the size of the file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rlxflow import dtypes
 from rlxflow.dtypes import DType
 from rlxflow.errors import CorruptFile, UnsupportedFile, WeightsError, nearest, printable
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.json_file import parse_json
 from rlxflow.weights.sniff import HEAD_BYTES, wrong_content
@@ -53,7 +53,7 @@ _INCOMPLETE = "the download is incomplete or damaged; download the file again"
 _DAMAGED = "the file is damaged or was written by a faulty program; get it again from its source"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header:
     """What a header says: each tensor's info and the offset of its first byte in the file."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from rlxflow.dtypes import Array, DType, from_numpy
 from rlxflow.errors import MissingTensor, UnsupportedFile, nearest, printable
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorInfo:
     """What a header says of one tensor.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 from rlxflow.backends.cpu.memory import address
 from rlxflow.dtypes import Array
+from rlxflow.quick_dataclass import dataclass
 
 SLACK = 64  # floats behind a slot; kernels load whole vectors at the end of a row
 

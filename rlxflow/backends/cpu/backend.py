@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.backends.base import MemoryUse
@@ -22,6 +21,7 @@ from rlxflow.backends.cpu.traced import TracedCalls
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.memory import check_memory
 from rlxflow.weights.source import Weights
 

@@ -8,7 +8,6 @@ is summed over k in one order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
@@ -20,6 +19,7 @@ from rlxflow.backends.cpu.quantised import Layout, Quantised
 from rlxflow.backends.cpu.target import Target, choose
 from rlxflow.backends.cpu.tile import LINE, Tile, micro_kernel
 from rlxflow.dtypes import Array
+from rlxflow.quick_dataclass import dataclass
 
 BLOCK_X = Quantised(block=32, group=16)  # what all formats read: products of one x share it
 X_WORDS = BLOCK_X.block_words(32)

@@ -10,13 +10,13 @@ memory, in order: that the processor fetches ahead by itself, at the full rate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from rlxflow.backends.cpu.code import I32, Code, Value, i64
 from rlxflow.backends.cpu.forms.f16 import high, low
 from rlxflow.dtypes import Array, DType
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ axes is the row, a run of contiguous floats. Tokens may be of several axes: S, T
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from rlxflow.backends.rows import BATCH, TOKENS
@@ -15,6 +14,7 @@ from rlxflow.errors import BackendError
 from rlxflow.ir.dims import Dim, Shape, Sym, names
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
+from rlxflow.quick_dataclass import dataclass
 
 Domain = Literal["token", "sequence", "none"]
 

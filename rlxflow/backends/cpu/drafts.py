@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rlxflow.backends.cpu.describe import Source
 from rlxflow.backends.cpu.domain import View, rows_of
@@ -12,6 +11,7 @@ from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.regions import Region
 from rlxflow.ir.dims import Dim
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(eq=False)

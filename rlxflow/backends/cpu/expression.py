@@ -6,9 +6,10 @@ Expressions are plain data and compare by content, so that equal ones of many la
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+
+from rlxflow.quick_dataclass import dataclass
 
 Rows = Literal["token", "sequence", "first", "none"]
 

@@ -8,7 +8,6 @@ halves of a word would hold more values than there are registers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,6 +20,7 @@ from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import DTYPES, Array, to_numpy
+from rlxflow.quick_dataclass import dataclass
 
 BLOCK = 64
 Values = tuple[Value, ...]

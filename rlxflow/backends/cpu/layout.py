@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rlxflow.backends.cpu.memory import address
 from rlxflow.backends.cpu.plan import Constant, Given, Made
 from rlxflow.backends.cpu.ragged import Ragged, chunk_rows, compact, cut, mask_rows, uneven, whole
 from rlxflow.dtypes import Array
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 
 CHUNK_TOKENS = 256  # the activations of so many tokens stay near the processor
 FEW_TOKENS = 64  # per thread: the weights of a decoder are read once for all rather than by every thread

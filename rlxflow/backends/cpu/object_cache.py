@@ -14,7 +14,6 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import rlxflow
 from rlxflow.backends.cpu.llvm import VERSION
 from rlxflow.backends.cpu.target import Target
 from rlxflow.errors import printable
+from rlxflow.quick_dataclass import dataclass
 
 CACHE_VARIABLE = "RLXFLOW_CACHE"  # a directory; empty: keep nothing
 DIGEST_BYTES = 32
@@ -29,7 +29,7 @@ LARGEST = 64 << 20
 SUFFIXES = (".o", ".new")  # whole, and being written
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CachedFile:
     """One file: bytes, time of its last change, what its code is for, and whether it would be used."""
 

@@ -5,7 +5,6 @@ A plan is plain data and has a text, which names the compiled code in caches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from rlxflow.backends.cpu.arena import Arena
@@ -18,6 +17,7 @@ from rlxflow.backends.cpu.kernels.quantise import Quantise
 from rlxflow.backends.cpu.kernels.rows import Rows
 from rlxflow.ir.dims import Dim
 from rlxflow.ir.values import Value
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

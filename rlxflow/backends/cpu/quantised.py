@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rlxflow.backends.cpu.kernels.bfloat import has_bfloat_products
 from rlxflow.backends.cpu.target import Target
+from rlxflow.quick_dataclass import dataclass
 
 PIECE = 16  # bytes that are written together, at most
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
 from rlxflow.ir.dims import Dim, bind_shape
+from rlxflow.quick_dataclass import dataclass
 
 UNEVEN = 1.15  # time lost to waiting that is worth working together, step by step
 MOST_ROWS = 2**31 - 1  # row numbers are 32 bits wide

@@ -7,7 +7,7 @@ the root of another region, an input, constant, or computed on the host.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from rlxflow.backends.cpu.domain import VIEWS, View, refuse, rows_of, step_of_view
@@ -19,6 +19,7 @@ from rlxflow.backends.rows import BATCH, TOKENS
 from rlxflow.dtypes import f32
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
+from rlxflow.quick_dataclass import dataclass
 
 # elementwise ops behind a product; chains of row ops; products of one x side by side
 FUSIONS = ("tails", "rows", "joins")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Index, Module, Value, i64
+from rlxflow.quick_dataclass import dataclass
 
 LINE = 16  # words of a cache line
 TILE_ARGUMENTS = (PTR, PTR, PTR, I64, PTR, I64, I64, I64)

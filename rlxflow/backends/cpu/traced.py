@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any
 
@@ -20,6 +19,7 @@ from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.llvm import LoadedCode
 from rlxflow.backends.cpu.memory import address, aligned
 from rlxflow.dtypes import Array
+from rlxflow.quick_dataclass import dataclass
 
 MOST_EVENTS = 1 << 18  # of one call
 LOG_HEAD = 2  # words before the events: how many there were, and for how many there is room

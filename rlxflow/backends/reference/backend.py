@@ -7,7 +7,6 @@ do not depend on its company.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from rlxflow.errors import BackendError
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op
 from rlxflow.ir.values import Node
+from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.memory import check_memory
 from rlxflow.weights.source import Weights
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,9 +11,10 @@ from rlxflow.dtypes import Array
 from rlxflow.errors import RlxError
 from rlxflow.ir.values import Node
 from rlxflow.porting.region import Change, Region
+from rlxflow.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cause:
     """`kind` for programs, `text` for people; `error` is what is left of the difference if it is this."""
 

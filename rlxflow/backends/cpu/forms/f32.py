@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
@@ -12,6 +10,7 @@ from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import Array
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ over keys in one order, whoever shares its tile.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, f32, i64
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
 from rlxflow.backends.cpu.relative_bias import half_width, row_width
+from rlxflow.quick_dataclass import dataclass
 
 SOFTMAX_ROWS = 4  # whose weights are made side by side: one alone waits for its own results
 

@@ -12,7 +12,6 @@ sums, and in which order, follows from the positions of its sequence alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence as Items
-from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.backends.cpu.code import F32, HALF, I32, I64, PTR, Code, Module, Value, i64
@@ -30,6 +29,7 @@ from rlxflow.backends.cpu.kernels.running_softmax import (
 )
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
 from rlxflow.backends.cpu.target import Target
+from rlxflow.quick_dataclass import dataclass
 
 QUERIES = 32  # tokens that share transposed keys
 MOST_ITEMS = 32  # into which the work of a single token is cut, whatever the number of threads

@@ -6,12 +6,11 @@ while its part of the state stays near the processor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import I32, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.row_values import caller_row
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

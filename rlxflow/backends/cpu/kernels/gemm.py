@@ -7,8 +7,6 @@ the tile that was just stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
 from rlxflow.backends.cpu.form import Form, UnpackedPanels, find_form
@@ -16,6 +14,7 @@ from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import LINE, TILE_ARGUMENTS
+from rlxflow.quick_dataclass import dataclass
 
 PREFETCH = 64  # rows of a panel: the time of so many steps covers a read from main memory
 FEW_TILES = 2  # of a panel: the first one fetches it; more fetch the next one together; see `Tile.fetch`

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, PTR, Code, Module, Value, f32, i64
 from rlxflow.backends.cpu.kernels.cached_attention import (
@@ -13,6 +11,7 @@ from rlxflow.backends.cpu.kernels.cached_attention import (
     ranges_of,
 )
 from rlxflow.backends.cpu.kernels.running_softmax import SUMS, TOP, TOTAL
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ neighbouring keys of the weights and v.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.backends.cpu import math
@@ -16,6 +15,7 @@ from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, f32, i
 from rlxflow.backends.cpu.kernels.bfloat import add_products, has_bfloat_products, neighbours, pairs_of
 from rlxflow.backends.cpu.kernels.running_softmax import KEYS, Shape
 from rlxflow.backends.cpu.target import Target
+from rlxflow.quick_dataclass import dataclass
 
 TOKENS = 48  # of an item: they share the packed keys and values
 ROWS = 6  # of a tile: with four vectors of keys, 24 sums

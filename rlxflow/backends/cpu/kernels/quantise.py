@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from llvmlite import ir
@@ -14,6 +13,7 @@ from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.bfloat import pairs_of
 from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
 from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised
+from rlxflow.quick_dataclass import dataclass
 
 SMALLEST = 1e-30  # of a block's range; below, all its q are 0, so that the reciprocal stays finite
 ROUND, ROUND_BITS = 12582912.0, 0x4B400000  # 1.5·2²³: adding it rounds to an integer, found in the low bits

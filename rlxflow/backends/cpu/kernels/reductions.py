@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.backends.cpu import math
@@ -11,6 +10,7 @@ from rlxflow.backends.cpu.code import F32, Code, Index, Value, f32
 from rlxflow.backends.cpu.expression import Operand, Step
 from rlxflow.backends.cpu.kernels.elementwise import maximum
 from rlxflow.backends.cpu.kernels.windows import UNROLL, windows
+from rlxflow.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from rlxflow.backends.cpu.kernels.row_values import RowValues

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from rlxflow.backends.cpu.code import F32, HALF, I32, PTR, Code, Index, Module, Value, i64
@@ -10,6 +9,7 @@ from rlxflow.backends.cpu.expression import Expression
 from rlxflow.backends.cpu.frame import Frame, frame_of, read, share
 from rlxflow.backends.cpu.kernels.row_values import RowValues, caller_row, sequence_of
 from rlxflow.backends.cpu.kernels.windows import windows
+from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

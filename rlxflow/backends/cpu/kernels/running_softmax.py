@@ -7,11 +7,11 @@ and Σ weight·v over the keys seen. A row meets the blocks in order, whoever sh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, HALF, I64, PTR, Code, Module, Value, f32, i64
+from rlxflow.quick_dataclass import dataclass
 
 KEYS = 64  # of a block
 TOP, TOTAL, FACTOR, SUMS = (
