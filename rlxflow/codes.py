@@ -227,5 +227,5 @@ CODES: dict[str, str] = {
     "RLX-X008": "two fusion rules of one name",
     "RLX-X009": "no stage or graph extension of that name",
     "RLX-X010": "a graph extension that fails, or gives something else than a graph",
-    "RLX-X011": "an op of a level that does not exist",
+    "RLX-X011": "an op of a level that does not exist, or without annotations",
 }

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rlxflow.errors import FusionError
 from rlxflow.fusion.match import Match
 from rlxflow.fusion.rule import Rule
 from rlxflow.ir.builder import GraphBuilder
@@ -42,6 +43,7 @@ def replace_matches(graph: Graph, taken: list[tuple[Rule, Match]]) -> Graph:
                 paths = dict.fromkeys(p for n in step.nodes for p in graph.stages.get(n, ()))
                 with builder.scope(*paths):
                     made = _emit(rules[step], step, operands, builder)
+                _want_types(rules[step], step, made, paths)
             else:
                 with builder.scope(*graph.stages.get(step, ())):
                     made = builder.node(step.op, operands, step.attrs).outputs
@@ -61,6 +63,18 @@ def _emit(
         return builder.node(match.pattern.op, operands, match.attrs).outputs
     result: Any = rule.emit(*operands, **match.attrs)
     return result if isinstance(result, tuple) else (result,)
+
+
+def _want_types(rule: Rule, match: Match, made: tuple[Value, ...], paths: Iterable[str]) -> None:
+    """What a rule puts in place must be of the types that it takes away."""
+    ours, wanted = (tuple(str(v.type) for v in values) for values in (made, match.outputs))
+    if ours != wanted:
+        raise FusionError(
+            f"rule {rule.name!r} puts {', '.join(ours)} where the graph has {', '.join(wanted)}",
+            code="RLX-U020",
+            where=next(iter(paths), ""),
+            hint=f"what the body of {match.pattern.op.name!r} returns must be the type of its decomposition",
+        )
 
 
 def _order(graph: Graph, owner: Mapping[Node, Match], rules: Mapping[Match, Rule]) -> list[Step]:

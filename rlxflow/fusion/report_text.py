@@ -17,6 +17,8 @@ def report_text(report: FusionReport, rule: str | None = None) -> str:
     lines = [_head(report), "", *_rules(shown)]
     misses = [line for r in shown if _wants_misses(r) or rule is not None for line in _misses(r)]
     lines += misses[: None if rule is not None else MAX_MISSES]
+    if len(shown) == 1 and not misses and shown[0].missing():
+        lines.append(f"no place   the graph has no {' and no '.join(shown[0].missing())}")
     if rule is None:
         lines += ["", *_costs(report), "", *_wrapped("fused ops", _counts(report))]
         if report.unclaimed:

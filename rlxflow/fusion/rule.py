@@ -7,7 +7,7 @@ from dataclasses import field
 from functools import cached_property
 from typing import Any
 
-from rlxflow.errors import FusionError
+from rlxflow.errors import FusionError, printable
 from rlxflow.fusion.match import Match
 from rlxflow.fusion.trace import Pattern, trace
 from rlxflow.ir.op import Op
@@ -86,6 +86,14 @@ class Rule:
     emit: Callable[..., Any] | None = None
     emits: Op[..., Any] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.op, Op):
+            raise FusionError(
+                f"rule {self.name!r} is for {printable(self.op, 60)}, which is no op",
+                code="RLX-U001",
+                hint='decorate the function: @op("fused")',
+            )
+
     @property
     def makes(self) -> tuple[Op[..., Any], ...]:
         """The ops that the rule puts into a graph."""
@@ -100,11 +108,14 @@ class Rule:
                 found += trace(op, None, self.together)
         found += [p for s in self.spellings for p in trace(self.op, s, self.together)]
         if not found and not self.finders:
+            told = self.op.decompose_fn is not None
             raise FusionError(
                 f"rule {self.name!r} has no pattern: nothing tells {self.op.name!r} in two ops or more",
                 code="RLX-U001",
                 where=self.op.rule.__module__,
-                hint=f"add @{self.op.name}.decompose",
+                hint="its decomposition makes one op, or gives an operand back"
+                if told
+                else f"add @{self.op.name}.decompose",
             )
         return tuple(sorted(found, key=lambda p: -len(p.nodes)))
 

@@ -43,6 +43,14 @@ class RuleReport:
         graph = self.result.search.snapshot.graph
         return tuple((graph.where(m.node) or graph.where(m.anchor), m) for m in self.result.misses)
 
+    def missing(self) -> tuple[str, ...]:
+        """The ops that the graph lacks, where no variant of the pattern can be in it; the least of them."""
+        if self.result is None:
+            return ()
+        there = self.result.search.snapshot.by_op.keys()
+        lacking = [pattern.ops - there for pattern in self.result.rule.patterns]
+        return tuple(sorted(op.name for op in min(lacking, key=len, default=())))
+
     def note(self) -> str:
         """Why `matched` is what it is, in one line."""
         if self.off:

@@ -248,8 +248,11 @@ def _variants(
             yield from _variants(op, function, absent, {**fixed, error.attr: value})
         return
     except Exception as error:  # the function may come from a plugin
-        raise _untraceable(op, function, f"raises {type(error).__name__}: {error}") from error
+        what = f"raises {type(error).__name__}: {error}"
+        raise _untraceable(op, function, what, _hint(error)) from error
     outputs = result if isinstance(result, tuple) else (result,)
+    if len(outputs) != op.num_outputs:
+        raise _untraceable(op, function, f"returns {len(outputs)} values, the op has {op.num_outputs}")
     for output in outputs:
         if not isinstance(output, Slot):
             raise _untraceable(op, function, f"returns {type(output).__name__}, which is no value")
@@ -261,9 +264,18 @@ def _variants(
         yield Pattern(op, function, operands, fixed, outputs, tuple(tracer.nodes))
 
 
-def _untraceable(
-    op: Op[..., Any], function: Callable[..., Any], what: str, hint: str = "see docs/rules.md"
-) -> FusionError:
+_SEE = "see docs/rules.md"
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, TypeError) and "unsupported operand" in str(error):
+        return "ops are functions: write mul(x, y) for x * y"
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return "it takes the op's parameters: operands by position, attributes behind a *"
+    return _SEE
+
+
+def _untraceable(op: Op[..., Any], function: Callable[..., Any], what: str, hint: str = _SEE) -> FusionError:
     message = f"the decomposition of {op.name!r} cannot be traced: it {printable(what)}"
     code = getattr(function, "__code__", None)
     where = f"{printable(code.co_filename)}:{code.co_firstlineno}" if code else ""

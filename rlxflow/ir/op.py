@@ -236,6 +236,15 @@ def op(level: Level, *, commutative: bool = False, takes_state: bool = False) ->
         raise PluginError(f"no level of ops {printable(repr(level), 40)}", code="RLX-X011", hint=hint)
 
     def register(rule: Callable[..., Any]) -> Any:
+        bare = [
+            name
+            for name in (*inspect.signature(rule).parameters, "return")
+            if name not in rule.__annotations__
+        ]
+        if bare:
+            hint = "annotate operands as Value, attributes with their type, and the result as Type"
+            message = f"op {rule.__name__!r} has no annotation for {bare[0]!r}"
+            raise PluginError(message, code="RLX-X011", hint=hint)
         row: Op[..., Any] = Op(rule, level, commutative=commutative, takes_state=takes_state)
         if row.name in OPS:
             raise PluginError(

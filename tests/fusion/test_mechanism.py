@@ -17,6 +17,7 @@ from rlxflow.errors import FusionError, PluginError
 from rlxflow.flow.lowering import lower
 from rlxflow.flow.recipe import find_recipe
 from rlxflow.fusion.driver import fuse
+from rlxflow.fusion.pipeline import optimize
 from rlxflow.fusion.rule import Facts, Rule
 from rlxflow.fusion.rules import all_rules
 from rlxflow.fusion.trace import trace
@@ -29,6 +30,7 @@ from rlxflow.ops.blocks import matmul_bias_act, residual_layer_norm
 from rlxflow.ops.elementwise import add, mul, neg
 from rlxflow.ops.linear import linear
 from rlxflow.ops.shape import reshape
+from rlxflow.profile.model import CompileProfile
 
 
 @pytest.fixture
@@ -68,7 +70,10 @@ def test_an_op_without_meaning_is_refused(new_op: Op[..., Value]) -> None:
         (lambda v, w=None, *, n=1: neg(v) if v.rank == 2 else v, "decides by a size"),
         (lambda v, w=None, *, n=1: neg(neg(v)), "does not read operand 'w'"),
         (lambda v, w=None, *, n=1: neg(v.nonsense), "raises AttributeError"),
+        (lambda v, w=None, *, n=1: v * 2, "unsupported operand"),
+        (lambda v, *, n=1: neg(neg(v)), "positional argument"),
         (lambda v, w=None, *, n=1: None, "returns NoneType"),
+        (lambda v, w=None, *, n=1: (neg(neg(v)), neg(v)), "returns 2 values, the op has 1"),
         (lambda v, w=None, *, n=1: reshape(v, shape=(*v.shape, 1)), "unpacks a shape of unknown rank"),
     ],
 )
@@ -84,6 +89,29 @@ def test_a_rule_without_pattern_is_refused(new_op: Op[..., Value]) -> None:
     with pytest.raises(FusionError, match="has no pattern") as caught:
         _ = Rule("fuse-trial", new_op).patterns
     assert caught.value.code == "RLX-U001" and "@trial.decompose" in caught.value.hint
+    new_op.decompose(lambda v, w=None, *, n=1: v)
+    with pytest.raises(FusionError, match="has no pattern") as caught:
+        _ = Rule("fuse-trial", new_op).patterns
+    assert "gives an operand back" in caught.value.hint
+    with pytest.raises(FusionError, match="which is no op") as caught:
+        Rule("fuse-trial", neg.rule)  # type: ignore[arg-type]
+    assert caught.value.code == "RLX-U001" and "@op" in caught.value.hint
+
+
+def test_what_the_graph_lacks_is_named() -> None:
+    graph = graph_of(lambda: neg(neg(x())))
+    report = optimize(graph, CompileProfile(), rules=[Rule("mine", matmul_bias_act)]).report
+    assert report.rule("mine").missing() == ("linear",)
+    assert "no place   the graph has no linear" in str(report)
+
+
+def test_an_op_whose_row_is_not_annotated() -> None:
+    def trial(v: Value, w) -> Type:  # type: ignore[no-untyped-def]
+        return v.type
+
+    with pytest.raises(PluginError, match="'trial' has no annotation for 'w'") as caught:
+        op("fused")(trial)
+    assert caught.value.code == "RLX-X011" and "Value" in caught.value.hint
 
 
 def test_a_level_that_does_not_exist() -> None:

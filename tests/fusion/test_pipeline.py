@@ -234,7 +234,7 @@ def test_a_rule_that_changes_a_type_is_stopped(width: int) -> None:
     bad = Rule("mine", matmul_bias_act, emit=lambda x, w, b, *, activation: x)
     with pytest.raises(FusionError) as caught:
         fused(graph_of(make), [bad])
-    assert caught.value.code == "RLX-U020" and "'fuse'" in caught.value.message and caught.value.hint
+    assert caught.value.code == "RLX-U020" and "'mine'" in caught.value.message and caught.value.hint
 
 
 def test_costs_of_a_linear_are_known(model: rlxflow.Model) -> None:
