@@ -23,10 +23,7 @@ class DistilBertConfig(EncoderConfig):
     """HF `DistilBertConfig`; eps is a constant, sinusoidal positions are stored like others."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(
-        [
-            *("sinusoidal_pos_embds", "dropout", "qa_dropout", "seq_classif_dropout"),
-            *("tie_weights_", "tie_word_embeddings"),
-        ]
+        ["sinusoidal_pos_embds", "tie_weights_", "tie_word_embeddings"]
     )
     renamed: ClassVar[Mapping[str, str]] = {
         "dim": "hidden_size",

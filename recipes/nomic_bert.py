@@ -27,10 +27,10 @@ class NomicBertConfig(RotaryEncoderConfig):
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         [
-            *("tie_word_embeddings", "attn_pdrop", "embd_pdrop", "resid_pdrop", "fused_bias_fc"),
-            *("fused_dropout_add_ln", "use_flash_attn", "use_xentropy", "max_trained_positions"),
+            *("tie_word_embeddings", "fused_bias_fc"),
+            *("use_flash_attn", "use_xentropy", "max_trained_positions"),
             *("pad_vocab_size_multiple", "dense_seq_output", "reorder_and_upcast_attn"),
-            *("summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
+            *("summary_activation", "summary_proj_to_labels"),
             *("summary_type", "summary_use_proj", "scale_attn_weights"),
         ]
     )

@@ -30,7 +30,6 @@ class Phi3Config(DecoderConfig):
 
     default_theta: ClassVar[float | None] = 10000.0
     partial_rotary: ClassVar[bool] = True
-    ignored: ClassVar[frozenset[str]] = frozenset(["resid_pdrop", "embd_pdrop"])
 
     original_max_position_embeddings: Size | None = 4096
     sliding_window: Size | None = None

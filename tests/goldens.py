@@ -150,6 +150,11 @@ def hf_cases(model_type: str) -> Iterator[Golden]:
     return (hf_case(model_type, name) for name in hf_names(model_type))
 
 
+def default_configs() -> dict[str, dict[str, Any]]:
+    """`model_type` → the config.json that Hugging Face writes, all at its defaults."""
+    return copy.deepcopy(_json("configs"))  # type: ignore[no-any-return]
+
+
 def vision_names(model_type: str) -> list[str]:
     """Names of the cases of a vision encoder."""
     return [record["name"] for record in _json(f"vision_{model_type}")["cases"]]

@@ -17,8 +17,7 @@ IGNORED = frozenset(
         *("dtype", "use_bfloat16", "auto_map"),
         *("use_cache", "output_attentions", "output_hidden_states", "output_past"),
         *("return_dict", "torchscript"),
-        *("initializer_range", "initializer_cutoff_factor", "attention_dropout", "hidden_dropout_prob"),
-        *("attention_probs_dropout_prob", "classifier_dropout", "embedding_dropout", "mlp_dropout"),
+        *("initializer_range", "initializer_cutoff_factor"),
         *("gradient_checkpointing", "pretraining_tp", "chunk_size_feed_forward"),
         *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id"),
         *("cls_token_id", "decoder_start_token_id", "tokenizer_class"),
@@ -59,18 +58,20 @@ class RecipeConfig(BaseModel):
         raw = _under_field_names(raw, cls.renamed, where)
         skipped = IGNORED | cls.ignored
         known = {
-            k: v for k, v in raw.items() if k in cls.model_fields or not (k in skipped or k.startswith("_"))
+            k: v for k, v in raw.items() if k in cls.model_fields or not (k in skipped or _of_training(k))
         }
         known.pop("quantization_config", None)  # null here
         unknown = sorted(set(known) - set(cls.model_fields))
         if unknown:
             shown = ", ".join(f"{printable(k, 60)} = {printable(known[k], 40)}" for k in unknown[:8])
-            guess = nearest(unknown[0], cls.model_fields)
+            guess = nearest(unknown[0], cls.model_fields.keys() - known.keys())
             raise ConfigError(
                 f"{len(unknown)} config fields are not understood: {shown}",
                 code="RLX-C003",
                 where=where,
-                hint=guess or "they may change the numbers, so nothing is loaded; remove them if they do not",
+                hint=guess
+                or "they may change the numbers, so nothing is loaded; "
+                "remove them, or let the recipe's config name them",
                 details={"fields": unknown},
             )
         try:
@@ -80,6 +81,11 @@ class RecipeConfig(BaseModel):
         except ConfigError as error:
             error.where = ": ".join(part for part in (where, error.where) if part)
             raise
+
+
+def _of_training(name: str) -> bool:
+    """Whether a field is private to its writer, or a rate of dropout: these are 0 when a model is used."""
+    return name.startswith("_") or "dropout" in name or name.endswith("pdrop")
 
 
 def _under_field_names(raw: Mapping[str, Any], renamed: Mapping[str, str], where: str) -> dict[str, Any]:

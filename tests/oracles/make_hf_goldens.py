@@ -156,7 +156,11 @@ def check_perturbations(case: Case, inputs: Arrays, expected: np.ndarray) -> dic
     valid = inputs["attention_mask"].astype(bool)
     moved: dict[str, float] = {}
     for field, config in (*perturbations(case.config), *misread(case.config)):
-        moved[field] = error(run(build(config)[0], inputs), expected, valid)
+        try:
+            moved[field] = error(run(build(config)[0], inputs), expected, valid)
+        except Exception as problem:
+            problem.add_note(f"in case {case.name!r} with another {field}: choose sizes that it fits")
+            raise
     for field in case.idle:
         assert moved.pop(field) == 0.0, (case.name, field)
     return moved

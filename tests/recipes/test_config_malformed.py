@@ -223,7 +223,11 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "C4-partial-above-one": (config("llama", partial_rotary_factor=2.0), "RLX-C008", "at most head_dim"),
     "C4-interleaved": (config("llama", rope_interleaved=True), "RLX-C004", CORRECT),
     "C5-unknown": (config("llama", attn_logit_softcapping=50.0), "RLX-C003", MAY_CHANGE),
-    "C5-typo": (config("llama", num_hidden_layer=2), "RLX-C003", "did you mean 'num_hidden_layers'?"),
+    "C5-typo": (
+        config("llama", num_hidden_layers=ABSENT, num_hidden_layer=2),
+        "RLX-C003",
+        "did you mean 'num_hidden_layers'?",
+    ),
     "C5-of-another-model": (config("bert", rope_theta=1e4), "RLX-C003", MAY_CHANGE),
     "C5-position-type": (config("bert", position_embedding_type="relative_key"), "RLX-C004", CORRECT),
     "C5-bert-decoder": (config("bert", is_decoder=True), "RLX-C004", CORRECT),

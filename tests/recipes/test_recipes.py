@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import goldens
 import pytest
 
 import rlxflow
@@ -176,6 +177,12 @@ def test_well_known_models(raw: dict[str, Any], parameters: int) -> None:
         if spec.tied_to is None:  # a size that only the file tells is the width of a norm
             sizes[spec.key] = prod(hidden if size is None else size for size in spec.shape)
     assert sum(sizes.values()) == parameters
+
+
+@pytest.mark.parametrize("model_type", goldens.default_configs())
+def test_what_transformers_writes_is_understood(model_type: str) -> None:
+    recipe = rlxflow.find_recipe(model_type)
+    assert not recipe.flow(recipe.config(goldens.default_configs()[model_type], "config.json")).check()
 
 
 def test_names() -> None:
