@@ -26,7 +26,11 @@ HEAD = ("case", "ms", "p10", "p90", "tokens/s", "GFLOP/s", "of FMA", "GB/s", "of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
     parser.add_argument(
-        "sizes", metavar="BATCHxTOKENS", nargs="*", help="default: 1x8 1x32 1x128 8x128; decoders: 1x128"
+        "sizes",
+        metavar="BATCHxTOKENS",
+        nargs="*",
+        default=[],
+        help="default: 1x8 1x32 1x128 8x128; decoders: 1x128",
     )
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="per case (default: 1)")
     add_trace(parser)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
     parser.add_argument(
-        "texts", metavar="TEXT", nargs="*", help="texts, or images; none: lines of standard input"
+        "texts", metavar="TEXT", nargs="*", default=[], help="texts, or images; none: lines of standard input"
     )
     parser.add_argument("--out", metavar="FILE.npy", help="write float32 [n, d] to this file instead")
     parser.add_argument("--similarity", action="store_true", help="print the cosine of every pair instead")

@@ -28,7 +28,9 @@ class Parser(argparse.ArgumentParser):
             name for action in self._actions for name in (*action.option_strings, *(action.choices or ()))
         ]
         if "required" in message:
-            return f"see `{self.prog} --help`"
+            missing = message.split("required: ")[-1].split(", ")
+            wanted = [f"{a.metavar}: {a.help}" for a in self._actions if a.metavar in missing]
+            return "; ".join(wanted) or f"see `{self.prog} --help`"
         wrong = message.replace("'", " ").split("choose from")[0].split(":")[-1].split()
         guesses = [nearest(word, known) for word in wrong if word not in known]
         return next(filter(None, guesses), f"see `{self.prog} --help`")

@@ -18,7 +18,9 @@ ACTIONS = ("show", "check", "list", "schema")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
-    parser.add_argument("profiles", nargs="*", metavar="NAME|PATH", help="a preset or a *.rlx.toml file")
+    parser.add_argument(
+        "profiles", nargs="*", default=[], metavar="NAME|PATH", help="a preset or a *.rlx.toml file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

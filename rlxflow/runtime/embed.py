@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +54,7 @@ def embed(
 
 
 def _as_list(texts: object) -> list[str]:
-    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+    if isinstance(texts, bytes | Mapping | Set) or not isinstance(texts, Iterable):
         message = f"texts is of type {type(texts).__name__}"
         hint = "give a string or a list of strings"
         raise InputError(message, code="RLX-R028", where="texts=", hint=hint)

@@ -40,7 +40,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 def _no_path(path: object, why: str) -> WeightsError:
     hint = "give a model directory, a .gguf file, or a hub id such as sentence-transformers/all-MiniLM-L6-v2"
     shown = printable(path)
-    return WeightsError(f"{shown}: {printable(why)}", code="RLX-W001", where=shown, hint=hint)
+    return WeightsError(f"{shown or repr(path)}: {printable(why)}", code="RLX-W001", where=shown, hint=hint)
 
 
 def cache_folder() -> Path:

@@ -120,8 +120,8 @@ class Tokenizer:
         """`encode` of each text, in order, on all cores."""
         if isinstance(texts, str):
             _refuse_text("is one string where a list of strings is expected", self.where)
-        for text in texts:
-            _check_text(text, self.where)
+        for i, text in enumerate(texts):
+            _check_text(text, self.where if len(texts) == 1 else f"texts[{i}]")
         keep = self._room(max_length, add_special_tokens)
         with refusing("the text cannot be tokenised", code="RLX-T010", where=self.where, hint=_DAMAGED):
             if keep is None:
@@ -254,6 +254,8 @@ def _check_added_tokens(content: Any, backend: tokenizers.Tokenizer, where: str)
 
 
 def _check_text(text: object, where: str) -> None:
+    if isinstance(text, bytes):
+        _refuse_text("is of type bytes where a string is expected", where, "decode it: text.decode('utf-8')")
     if not isinstance(text, str):
         _refuse_text(f"is of type {type(text).__name__} where a string is expected", where)
     if len(text) > MAX_TEXT_CHARS:
@@ -261,9 +263,14 @@ def _check_text(text: object, where: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
+        half = ord(text[error.start])
+        if 0xDC80 <= half <= 0xDCFF:  # how Python passes on bytes of files and arguments that do not decode
+            byte = f"the byte 0x{half - 0xDC00:02x} at character {error.start}"
+            _refuse_text(f"is not UTF-8: it holds {byte}", where, "convert it to UTF-8 first, as with iconv")
         _refuse_text(f"holds half of a surrogate pair at character {error.start}", where)
 
 
-def _refuse_text(problem: str, where: str) -> NoReturn:
-    hint = "give a string of whole Unicode characters; decode bytes with errors='replace'"
+def _refuse_text(
+    problem: str, where: str, hint: str = "give strings of whole Unicode characters"
+) -> NoReturn:
     raise TokenizerError(f"the text {problem}", code="RLX-T010", where=where, hint=hint)

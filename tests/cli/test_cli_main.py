@@ -60,7 +60,7 @@ def test_options_stand_before_or_after_the_command(cli: Cli, argv: tuple[str, ..
 USAGE = [
     (("inspct",), "did you mean 'inspect'?"),
     (("inspect", "x", "--jsn"), "did you mean '--json'?"),
-    (("inspect",), "`rlxflow inspect --help`"),
+    (("inspect",), "PATH: a model directory"),
     (("generate", "x", "y", "--top-k", "many"), "`rlxflow generate --help`"),
     (("profile", "shwo", "exact"), "did you mean 'show'?"),
     (("list", "stage"), "did you mean 'stages'?"),

@@ -46,6 +46,12 @@ def test_embed_reads_lines_of_stdin(bert: str) -> None:
     np.testing.assert_array_equal(np.array(rows, np.float32), _vectors(bert))
 
 
+def test_embed_names_the_line_that_is_not_utf_8(bert: str) -> None:
+    done = run_process("embed", bert, input=b"fine\ncaf\xe9\n")
+    assert done.returncode == 2 and not done.stdout
+    assert b"0xe9" in done.stderr and b"texts[1]" in done.stderr and b"iconv" in done.stderr
+
+
 def test_embed_nothing(bert: str) -> None:
     for extra in ((), ("--similarity",), ("--json",)):
         assert run_process("embed", bert, *extra, input=b"").returncode == 0

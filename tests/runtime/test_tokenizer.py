@@ -283,23 +283,28 @@ def test_flipped_bytes_load_or_are_refused(tmp_path: Path) -> None:
 
 
 TEXTS = {
-    "K3-bytes": (b"abc", "of type bytes where a string is expected"),
-    "K3-none": (None, "of type NoneType where a string is expected"),
-    "K3-number": (3, "of type int where a string is expected"),
-    "K3-lone-surrogate": ("ok\ud800", "half of a surrogate pair at character 2"),
-    "K3-too-long": ("x" * (MAX_TEXT_CHARS + 1), "more than the limit of 16,777,216"),
+    "K3-bytes": (b"abc", "of type bytes where a string is expected", "decode it"),
+    "K3-none": (None, "of type NoneType where a string is expected", "strings"),
+    "K3-number": (3, "of type int where a string is expected", "strings"),
+    "K3-lone-surrogate": ("ok\ud800", "half of a surrogate pair at character 2", "whole Unicode characters"),
+    "K3-not-utf-8": ("caf\udce9", "not UTF-8: it holds the byte 0xe9 at character 3", "iconv"),
+    "K3-too-long": ("x" * (MAX_TEXT_CHARS + 1), "more than the limit of 16,777,216", "strings"),
 }
 
 
 @pytest.mark.parametrize("case", TEXTS)
 def test_text_that_cannot_be_tokenised(case: str, bert: Tokenizer) -> None:
-    text, words = TEXTS[case]
-    for attempt in (lambda: bert.encode(text), lambda: bert.encode_batch(["fine", text])):
+    text, words, hint = TEXTS[case]
+    calls = {
+        "tokenizer.json": lambda: bert.encode(text),
+        "texts[1]": lambda: bert.encode_batch(["fine", text]),
+    }
+    for where, attempt in calls.items():
         with pytest.raises(TokenizerError) as caught:
             attempt()
         assert caught.value.code == "RLX-T010"
-        assert words in caught.value.message
-        assert "whole Unicode characters" in caught.value.hint
+        assert words in caught.value.message and hint in caught.value.hint
+        assert caught.value.where.endswith(where)
 
 
 def test_one_string_is_not_a_batch(bert: Tokenizer) -> None:
