@@ -1,7 +1,10 @@
-"""Writes what the docs take from the code: README.md's and profiles.md's tables, errors.md, names.md."""
+"""Writes what the docs take from the code: tables of README.md and profiles.md, the diff of porting.md,
+errors.md, names.md.
+"""
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 from collections.abc import Callable
@@ -79,9 +82,20 @@ def names() -> str:
     return text
 
 
+def port() -> str:
+    """From the first draft of porting.md, its first block that is a recipe, to the recipe that came of it."""
+    text = (ROOT / "docs" / "porting.md").read_text("utf-8")
+    drafts = [block for block in re.findall(r"^```text\n(.*?)^```", text, re.S | re.M) if "RECIPE =" in block]
+    name = "recipes/starcoder2.py"
+    final = (ROOT / name).read_text("utf-8").splitlines(keepends=True)
+    lines = difflib.unified_diff(drafts[0].splitlines(keepends=True), final, "first draft", name)
+    return f"```diff\n{''.join(lines)}```"
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"recipes": recipes, "stages": stages, "presets": presets},
     "docs/profiles.md": {"presets": preset_table, "keys": profile_table},
+    "docs/porting.md": {"port": port},
 }
 
 

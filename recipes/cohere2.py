@@ -14,11 +14,12 @@ from rlxflow import (
     Eps,
     GgufRecipe,
     GgufValues,
+    LayerNormStage,
     ModelFlow,
     PatternedDecoderConfig,
     Recipe,
-    RopeTablesStage,
     Size,
+    decoder_flow,
     decoder_places,
     gguf_decoder_config,
     gguf_decoder_names,
@@ -71,17 +72,8 @@ def flow(config: Cohere2Config) -> ModelFlow:
         )
         return CohereDecoderStage(spec)
 
-    vocab, hidden = config.vocab_size, config.hidden_size
-    return (
-        ModelFlow("cohere2")
-        .decoder_inputs()
-        .token_embed(vocab, hidden)
-        .rope_tables(RopeTablesStage.of(config.rope))
-        .repeat_layers(config.num_hidden_layers, layer)
-        .layer_norm("model.norm.weight", None, config.layer_norm_eps, hidden)
-        .output("last_hidden_state")
-        .lm_head(vocab, hidden, config.tie_word_embeddings, scale=config.logit_scale)
-    )
+    norm = LayerNormStage("model.norm.weight", None, config.layer_norm_eps, config.hidden_size)
+    return decoder_flow("cohere2", config, layer, final_norm=norm, logit_scale=config.logit_scale)
 
 
 def expected(config: Cohere2Config) -> dict[str, int]:

@@ -7,13 +7,14 @@ from typing import ClassVar, Literal
 from rlxflow import (
     DecoderConfig,
     EncoderLayerStage,
+    LayerNormStage,
     MlpStage,
     ModelFlow,
     Recipe,
-    RopeTablesStage,
     SelfAttentionSpec,
     SelfAttentionStage,
     Size,
+    decoder_flow,
 )
 
 
@@ -52,16 +53,8 @@ def flow(config: Starcoder2Config) -> ModelFlow:
         norms = (f"{p}.input_layernorm", f"{p}.post_attention_layernorm")
         return EncoderLayerStage(SelfAttentionStage(attention), mlp, norms, hidden, eps, pre_norm=True)
 
-    return (
-        ModelFlow("starcoder2")
-        .decoder_inputs()
-        .token_embed(config.vocab_size, hidden)
-        .rope_tables(RopeTablesStage.of(config.rope))
-        .repeat_layers(config.num_hidden_layers, layer)
-        .layer_norm("model.norm.weight", "model.norm.bias", eps, hidden)
-        .output("last_hidden_state")
-        .lm_head(config.vocab_size, hidden, tied=config.tie_word_embeddings)
-    )
+    norm = LayerNormStage("model.norm.weight", "model.norm.bias", eps, hidden)
+    return decoder_flow("starcoder2", config, layer, final_norm=norm)
 
 
 def expected(config: Starcoder2Config) -> dict[str, int]:

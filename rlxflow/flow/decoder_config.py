@@ -90,7 +90,8 @@ class DecoderConfig(RecipeConfig):
             raise ConfigError(
                 f"{narrowest} of head_dim {self.head_size} channels are rotary",
                 code="RLX-C008",
-                hint="Hugging Face rotates whole heads in models of this kind; remove partial_rotary_factor",
+                hint="models of this kind rotate whole heads: remove partial_rotary_factor; "
+                "a recipe for others says partial_rotary = True",
             )
         return self
 

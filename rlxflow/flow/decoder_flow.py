@@ -19,13 +19,15 @@ def decoder_flow(
     *,
     embedding_scale: float = 1.0,
     norm_offset: bool = False,
+    final_norm: Stage | None = None,
     logit_scale: float = 1.0,
     logit_softcap: float = 0.0,
 ) -> ModelFlow:
     """input_ids [B, S] → last_hidden_state [B, S, H], logits [B, S, V] and last_logits [B, V].
 
-    Embedding · embedding_scale, the config's rope tables, `layer(0)` … `layer(num_hidden_layers − 1)`, final
-    RMSNorm (see `RmsNormStage` for its offset), head (see `LmHeadStage`), under HF's keys.
+    Embedding · embedding_scale, the config's rope tables, `layer(0)` … `layer(num_hidden_layers − 1)`, the
+    stage `final_norm` (default: an RMSNorm, see `RmsNormStage` for its offset), head (see `LmHeadStage`),
+    under HF's keys.
     """
     from rlxflow.stages.rope import RopeTablesStage
 
@@ -33,13 +35,14 @@ def decoder_flow(
     flow = flow.embed_scale(embedding_scale)
     for table, rope in config.rope_tables.items():
         flow = flow.rope_tables(RopeTablesStage.of(rope, table))
-    return (
-        flow.repeat_layers(config.num_hidden_layers, layer)
-        .final_norm(config.rms_norm_eps, config.hidden_size, norm_offset)
-        .output("last_hidden_state")
-        .lm_head(
-            config.vocab_size, config.hidden_size, config.tie_word_embeddings, logit_scale, logit_softcap
-        )
+    flow = flow.repeat_layers(config.num_hidden_layers, layer)
+    if final_norm is None:
+        flow = flow.final_norm(config.rms_norm_eps, config.hidden_size, norm_offset)
+    else:
+        flow = flow.stage(final_norm)
+    vocab, hidden = config.vocab_size, config.hidden_size
+    return flow.output("last_hidden_state").lm_head(
+        vocab, hidden, config.tie_word_embeddings, logit_scale, logit_softcap
     )
 
 

@@ -95,7 +95,8 @@ def find_recipe(model_type: str) -> ModelRecipe:
     raise ConfigError(
         f"no recipe for model_type {printable(model_type)!r}",
         code="RLX-C001",
-        hint=nearest(model_type, names) or f"recipes: {', '.join(names)}",
+        hint=nearest(model_type, names)
+        or f"recipes: {', '.join(names)}; docs/porting.md tells how to write another",
     )
 
 
