@@ -13,12 +13,8 @@ from compare import Array
 from rlxflow.backends.cpu.checked import emit_controls
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.code import PTR, Module, i64
-from rlxflow.backends.cpu.kernels.prompt_attention import (
-    TOKENS,
-    PromptAttention,
-    can_attend,
-    prompt_item,
-)
+from rlxflow.backends.cpu.kernels.head_group import HeadGroup
+from rlxflow.backends.cpu.kernels.prompt_attention import can_attend, places, prompt_item
 from rlxflow.backends.cpu.kernels.running_softmax import Shape
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address, aligned
@@ -26,12 +22,12 @@ from rlxflow.backends.cpu.memory import address, aligned
 pytestmark = pytest.mark.skipif(
     not can_attend(host_target(), 64), reason="this processor has no bf16 products"
 )
-CAPACITY = 260
-PLAIN = PromptAttention(Shape(64, 0.125, 0, 0.0), 2, False, False, 2 * 64, 2 * 64)
+CAPACITY, TOKENS = 260, 48  # of a cache, of an item
+PLAIN = HeadGroup(Shape(64, 0.125, 0, 0.0), 2, False, False, 2 * 64, 2 * 64)
 VARIANTS = {
     "plain": PLAIN,
-    "one head": replace(PLAIN, group=1, q_stride=80, out_stride=64),
-    "wide heads of five": replace(PLAIN, shape=Shape(96, 0.1, 0, 0.0), group=5, q_stride=480, out_stride=480),
+    "one head": replace(PLAIN, heads=1, q_stride=80, out_stride=64),
+    "wide heads of five": replace(PLAIN, shape=Shape(96, 0.1, 0, 0.0), heads=5, q_stride=480, out_stride=480),
     "window": replace(PLAIN, shape=Shape(64, 0.125, 70, 0.0)),
     "short window": replace(PLAIN, shape=Shape(64, 0.125, 3, 0.0)),
     "softcap": replace(PLAIN, shape=Shape(64, 0.125, 0, 1.5)),
@@ -44,7 +40,7 @@ def rounded(x: Array) -> Array:
     return x.astype(ml_dtypes.bfloat16).astype(np.float64)
 
 
-def attend(a: PromptAttention, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
+def attend(a: HeadGroup, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
     """By the formula: q [tokens, group, D], k and v [C, D]."""
     shape = a.shape
     log2_e = np.float32(1.4426950408889634)
@@ -58,24 +54,21 @@ def attend(a: PromptAttention, q: Array, k: Array, v: Array, sinks: Array, posit
     return np.einsum("tgk,kd->tgd", weights, rounded(v)) / total[..., None]
 
 
-def run(a: PromptAttention, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
-    """All items, every access checked."""
+def run(a: HeadGroup, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
+    """Items of some tokens each, every access checked."""
     module = Module(host_target(), checked=True)
 
-    def body(code, *arguments):  # type: ignore[no-untyped-def]
-        length = i64(len(q))
-        items = -(-len(q) // TOKENS)
-        code.loop(
-            0,
-            items,
-            1,
-            lambda n, _: code.call(prompt_item(module, a), [*arguments, i64(position), length, n]) and None,
-        )
+    def body(code, queries, keys, values, sinks, out, scratch):  # type: ignore[no-untyped-def]
+        for first in range(0, len(q), TOKENS):
+            rows = [code.at(x, first * stride) for x, stride in ((queries, a.q_stride), (out, a.out_stride))]
+            arguments = [rows[0], keys, values, sinks, rows[1], scratch]
+            tokens = min(TOKENS, len(q) - first)
+            code.call(prompt_item(module, a), [*arguments, i64(position + first), i64(tokens)])
 
     module.function("test", [PTR] * 6, body, export="test")
     emit_controls(module)
     code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
-    out, scratch = aligned((len(q), a.out_stride)), aligned((a.places[-1],))
+    out, scratch = aligned((len(q), a.out_stride)), aligned((places(a)[-1],))
     scratch[:] = np.nan
     arrays = [q, k, v, sinks, out, scratch]
     checks = CheckedCalls(code)
@@ -97,11 +90,11 @@ def test_prompts(name: str, position: int, count: int) -> None:
     for cache in caches:
         cache[:] = rng.standard_normal(cache.shape)
         cache[position + count :] = np.nan  # what nobody has written
-    sinks = aligned((a.group,))
-    sinks[:] = rng.standard_normal(a.group)
-    got = run(a, q, *caches, sinks, position)[:, : a.group * dim].reshape(count, a.group, dim)
+    sinks = aligned((a.heads,))
+    sinks[:] = rng.standard_normal(a.heads)
+    got = run(a, q, *caches, sinks, position)[:, : a.heads * dim].reshape(count, a.heads, dim)
     k, v = (np.nan_to_num(c) for c in caches)
-    want = attend(a, q[:, : a.group * dim].reshape(count, a.group, dim), k, v, sinks, position)
+    want = attend(a, q[:, : a.heads * dim].reshape(count, a.heads, dim), k, v, sinks, position)
     assert np.abs(got - want).max() < 4e-3
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import Code, Value
+from rlxflow.backends.cpu.code import I32, Code, Value
 from rlxflow.backends.cpu.target import Target
 
 SHORT = ir.IntType(16)
@@ -39,12 +39,10 @@ def neighbours(code: Code, first: Value, second: Value) -> Value:
 
 def pairs_of(code: Code, low: Value, high: Value) -> Value:
     """Two vectors of f32, rounded to bf16: word j holds low[j] and high[j]."""
-
-    def wide(vector: Value) -> Value:
-        narrow = code.fptrunc(vector, ir.VectorType(BFLOAT, code.lanes))
-        return code.zext(code.bitcast(narrow, ir.VectorType(SHORT, code.lanes)), code.ints)
-
-    return code.or_(wide(low), code.shl(wide(high), code.fill_int(16)))
+    both = code.bitcast(neighbours(code, low, high), ir.VectorType(SHORT, 2 * code.lanes))
+    order = [lane + half for lane in range(code.lanes) for half in (0, code.lanes)]
+    places = ir.Constant(ir.VectorType(I32, 2 * code.lanes), order)
+    return code.bitcast(code.shuffle_vector(both, both, places), code.ints)
 
 
 def add_products(code: Code, sums: Value, a: Value, b: Value) -> Value:

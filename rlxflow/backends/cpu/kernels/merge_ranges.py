@@ -31,7 +31,7 @@ def merge_kernel(module: Module, merge: MergeRanges) -> Value:
 
         def run(number: Value, s: Sequence, head: Value) -> None:
             start = code.mul(number, i64(module.target.row_stride(a.range_floats)))
-            records = code.at(ranges, code.add(start, code.mul(head, i64(a.shape.record_floats))))
+            records = code.at(ranges, code.add(start, code.mul(head, i64(a.group.shape.record_floats))))
             place = code.add(code.mul(s.row, i64(a.out_stride)), code.mul(head, i64(a.head_dim)))
             _join(code, a, records, ranges_of(code, a, s.position).count, code.at(out, place))
 
@@ -44,7 +44,7 @@ def _join(code: Code, a: CachedAttention, records: Value, count: Value, out: Val
     """out = Σ exp(top_r − top) · sums_r / Σ exp(top_r − top) · total_r"""
 
     def record(r: Value) -> Value:
-        return code.at(records, code.mul(r, i64(a.heads * a.shape.record_floats)))
+        return code.at(records, code.mul(r, i64(a.heads * a.group.shape.record_floats)))
 
     def look(r: Value, tops: tuple[Value, ...]) -> tuple[Value, ...]:
         own = code.get(record(r), TOP, F32)
