@@ -172,5 +172,7 @@ def _trades(precision: PrecisionProfile) -> Iterable[str]:
         yield "half precision where it is safe (precision.mixed)"
     if precision.mixed is MixedPrecisionKind.INT8:
         yield "linear layers may quantise their activations to int8 (precision.mixed)"
+    if precision.paired_products:
+        yield "f32 products of two elements at a time, which round more (precision.paired_products)"
     if precision.kv_cache is KvCacheKind.F16:
         yield "keys and values cached in f16 (precision.kv_cache)"

@@ -38,6 +38,7 @@ class BlockForm:
 
     blocks: Blocks
     x: Layout | None
+    starts: None = None
 
     @property
     def name(self) -> str:
@@ -109,6 +110,7 @@ class BlockForm:
                 )
                 arguments = [
                     x,
+                    tile.starts,
                     tile.packed,
                     tile.ahead,
                     tile.pace,

@@ -25,6 +25,7 @@ from rlxflow.dtypes import Array, DType, f32
 if TYPE_CHECKING:
     from rlxflow.profile.sections import PrecisionProfile
 
+PAIRED = "f32.paired"
 HALF = "bf16"  # half precision where it is safe: a weight of any size keeps its magnitude
 ROW_ARGUMENTS = (PTR, I64, PTR)  # see `Form.row`
 
@@ -77,6 +78,13 @@ class Form(Protocol):
     def unpacked(self) -> UnpackedPanels | None:
         """See there; None where tiles of any number of rows read the panels themselves."""
 
+    @property
+    def starts(self) -> Callable[[Module], Value] | None:
+        """What makes the number that the sums of a row of x start from; None for 0, and with `unpacked`.
+
+        (module) → the function (row of x, depth, out) that writes it, one f32.
+        """
+
     def words(self, depth: int) -> int:
         """Words of a row of `depth` elements."""
 
@@ -120,7 +128,8 @@ def form_for(dtype: DType, precision: PrecisionProfile, target: Target) -> str:
         name = HALF if halves else precision.compute.value
     fit = [f for f in _forms().values() if name in f.weights]
     less = [f for f in fit if f.x is not None and f.x.mixed == mixed and f.x.runs_on(target)]
-    return next((f.name for f in (*less, *fit) if f in less or f.x is None), "f32")
+    found = next((f.name for f in (*less, *fit) if f in less or f.x is None), "f32")
+    return PAIRED if found == "f32" and precision.paired_products and target.sums_beside_products else found
 
 
 def table_form(dtype: DType, precision: PrecisionProfile, target: Target) -> str | None:

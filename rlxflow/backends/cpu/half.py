@@ -35,6 +35,7 @@ class HalfForm:
     low: Widen
     high: Widen
     x: Layout | None = None
+    starts: None = None
 
     @property
     def unpacked(self) -> Widened | None:

@@ -28,6 +28,13 @@ class Target:
     features: str
 
     @property
+    def sums_beside_products(self) -> bool:
+        """Whether a vector of sums is made beside every one of products: Zen has units for each.
+
+        That pays with 32 registers, and loads that broadcast."""
+        return self.name == "avx512" and self.cpu.startswith("znver")
+
+    @property
     def panel(self) -> int:
         """Columns of a packed panel of weights: the width of a tile."""
         return 2 * self.lanes

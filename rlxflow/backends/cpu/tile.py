@@ -8,21 +8,23 @@ from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Index, Module, V
 from rlxflow.quick_dataclass import dataclass
 
 LINE = 16  # words of a cache line
-TILE_ARGUMENTS = (PTR, PTR, PTR, I64, PTR, I64, I64, I64)
+TILE_ARGUMENTS = (PTR, PTR, PTR, PTR, I64, PTR, I64, I64, I64)
 
 
 @dataclass(frozen=True)
 class Tile:
     """A micro-kernel of `height` rows × a panel while it is written.
 
-    Its arguments: rows of x; a panel; `ahead` and `pace`, see `fetch`; where sums are written; K; strides in
-    words. `sums` below are the vectors of row 0, then those of row 1, and so on: two each.
+    Its arguments: rows of x; what `Form.starts` made of them; a panel; `ahead` and `pace`, see `fetch`; where
+    sums are written; K; strides in words. `sums` below are the vectors of row 0, then those of row 1, and so
+    on: two each.
     """
 
     code: Code
     height: int
     shared: bool  # several tiles meet one panel
     x: Value
+    starts: Value
     packed: Value
     ahead: Value
     pace: Value

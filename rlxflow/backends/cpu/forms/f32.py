@@ -21,6 +21,7 @@ class F32Form:
     weights: tuple[str, ...] = ("f32",)
     x: Layout | None = None
     unpacked: None = None
+    starts: None = None
 
     def words(self, depth: int) -> int:
         return depth

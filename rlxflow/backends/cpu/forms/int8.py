@@ -38,6 +38,7 @@ class Int8Form:
     x: Layout | None = LAYOUT
     row: None = None
     unpacked: None = None
+    starts: None = None
 
     def words(self, depth: int) -> int:
         return -(-depth // 4) + HEAD * -(-depth // BLOCK)

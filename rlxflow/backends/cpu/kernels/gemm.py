@@ -56,9 +56,11 @@ def gemm_kernel(module: Module, gemm: Gemm) -> Value:
 
 
 def scratch_floats(gemm: Gemm, target: Target) -> int:
-    """Scratch that a thread needs: an unpacked panel."""
-    unpacked = find_form(gemm.form).unpacked
-    return 0 if unpacked is None else unpacked.words(gemm.depth) * target.panel
+    """Scratch that a thread needs: an unpacked panel, or what the sums of a block of rows start from."""
+    form = find_form(gemm.form)
+    if form.unpacked is not None:
+        return form.unpacked.words(gemm.depth) * target.panel
+    return 0 if form.starts is None else TILES_PER_BLOCK * form.tile_rows(target)
 
 
 def _products(
@@ -85,15 +87,17 @@ def _products(
         few = code.icmp_signed("<=", tiles, i64(FEW_TILES))
         pace = code.sdiv(code.add(tiles, i64(target.panel - 1)), tiles)
         pace = code.select(few, i64(0), pace)  # nothing is left for the second of two
+        scratch = read(code, frame, Frame.SCRATCH)
+        if form.starts is not None:
+            _starts(code, gemm, form.starts(module), x, start, size, scratch)
 
         def panel(number: Value, _: tuple[Value, ...]) -> None:
             column = code.mul(number, i64(target.panel))
             packed = code.at(weights, code.mul(column, i64(words)))
             following = code.at(packed, words * target.panel)
             if unpacked is not None:
-                room = read(code, frame, Frame.SCRATCH)
-                code.call(unpacked.unpack(module), [packed, i64(gemm.depth), room])
-                packed = room
+                code.call(unpacked.unpack(module), [packed, i64(gemm.depth), scratch])
+                packed = scratch
 
             def tile(i: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
                 (row,) = carried
@@ -103,7 +107,8 @@ def _products(
                 sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
 
                 def run(shared: bool, ahead: Value, pace: Value) -> None:
-                    arguments = [rows, source, packed, ahead, pace, result, *sizes]
+                    starts = code.at(scratch, code.sub(row, start))
+                    arguments = [rows, source, starts, packed, ahead, pace, result, *sizes]
                     code.call(_any_tile(module, tiled, shared), arguments)
 
                 part = code.at(following, code.mul(code.mul(i, pace), i64(words)))
@@ -126,13 +131,25 @@ def _products(
     code.loop(0, blocks, 1, rows_block)
 
 
+def _starts(
+    code: Code, gemm: Gemm, function: Value, x: Value, first: Value, count: Value, out: Value
+) -> None:
+    """What the sums of so many rows start from, see `Form.starts`."""
+
+    def row(r: Value, _: tuple[Value, ...]) -> None:
+        source = code.at(x, code.mul(code.add(first, r), i64(gemm.x_stride)))
+        code.call(function, [source, i64(gemm.depth), code.at(out, r)])
+
+    code.loop(0, count, 1, row)
+
+
 def _any_tile(module: Module, form: Form | UnpackedPanels, shared: bool) -> Value:
     """The function (rows, …) for any height of tile, see `Tile`."""
     most = form.tile_rows(module.target)
     heights = range((most + 1) // 2 if shared else 1, most + 1)  # several tiles are of nearly equal heights
 
     def body(code: Code, rows: Value, *arguments: Value) -> None:
-        out, out_stride = arguments[4], arguments[7]
+        out, out_stride = arguments[5], arguments[8]
 
         def one(height: int) -> None:
             for r in range(height):
