@@ -106,9 +106,13 @@ class CompileProfile(Section):
     @property
     def least_cosine(self) -> float:
         """The accuracy guaranteed: `precision.min_cosine`, or what the other keys allow."""
-        if self.precision.min_cosine or self.exact:
-            return self.precision.min_cosine or 0.999999
-        return 0.95 if self.precision.mixed is MixedPrecisionKind.INT8 else 0.999
+        precision = self.precision
+        if precision.min_cosine:
+            return precision.min_cosine
+        if precision.mixed is MixedPrecisionKind.INT8:
+            return 0.95
+        whole = precision.model_copy(update={"paired_products": False})
+        return 0.999 if tuple(_trades(whole)) else 0.999999
 
     @property
     def exact(self) -> bool:

@@ -12,6 +12,7 @@ from rlxflow.profile.write import toml_literal
 from rlxflow.quick_dataclass import dataclass
 
 _NO_METAL = "there is no Metal backend"
+_LESS = ("precision.compute", "precision.mixed", "precision.paired_products")
 _REFERENCE_F32 = "the reference backend computes in f32"
 
 # Keys whose value nothing acts on, with the reason: a row goes when the reader of its key arrives.
@@ -49,7 +50,7 @@ def _without_effect(profile: CompileProfile, key: str, value: object) -> str:
         return ""
     if profile.fusion.skip and key.startswith(_NEEDS_FUSION):
         return "fusion.skip is true"
-    if profile.backend.name is BackendKind.REFERENCE and key in ("precision.compute", "precision.mixed"):
+    if profile.backend.name is BackendKind.REFERENCE and key in _LESS:
         return _REFERENCE_F32
     return _WITHOUT_EFFECT.get(key, "")
 

@@ -145,6 +145,7 @@ def test_the_names_people_know_resolve() -> None:
 def test_every_profile_guarantees_an_accuracy() -> None:
     exact = CompileProfile.preset("exact")
     assert (exact.least_cosine, CompileProfile.preset("decode").least_cosine) == (0.999999, 0.95)
+    assert CompileProfile.preset("encoder").least_cosine == 0.999999
     for override, least in (("compute=bf16", 0.999), ("mixed=auto", 0.999), ("mixed=int8", 0.95),
                             ("kv_cache=f16", 0.999), ("min_cosine=0.5", 0.5)):  # fmt: skip
         assert with_overrides(exact, [f"precision.{override}"]).least_cosine == least
@@ -160,7 +161,8 @@ def test_exact_is_f32_with_nothing_quantised() -> None:
         "none",
         "f32",
     )
-    for override in ("compute=bf16", "compute=f16", "mixed=auto", "mixed=int8", "kv_cache=f16"):
+    for override in ("compute=bf16", "compute=f16", "mixed=auto", "mixed=int8", "kv_cache=f16",
+                     "paired_products=true"):  # fmt: skip
         traded = with_overrides(profile, [f"precision.{override}"])
         assert not traded.exact
         assert len(traded.trades()) == 1
@@ -330,7 +332,7 @@ def test_the_view_as_data_is_json() -> None:
     profile = load_profile("encoder", environment={})
     data = json.loads(json.dumps(effective_dict(profile)))
     assert data["hash"] == profile.hash()
-    assert data["exact"] is True
+    assert data["exact"] is False and data["trades"] == list(profile.trades())
     assert data["values"]["fusion.attention_threshold"] == {
         "value": 64,
         "origin": "file",
