@@ -82,7 +82,7 @@ class PairedForm:
             code, paired = tile.code, _paired(tile.code, tile.depth)
             products, scales = tile.vectors(tile.depth), tile.vectors(code.add(tile.depth, i64(1)))
             starts = [code.splat(code.get(tile.starts, r)) for r in range(height)]
-            sums = [code.fadd(start, product) for start in starts for product in products]
+            sums = tuple(code.fadd(start, product) for start in starts for product in products)
 
             def block(k: Value, sums: tuple[Value, ...]) -> tuple[Value, ...]:
                 rows = tile.rows(k)
