@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Annotated, Any, ClassVar, Literal
 
 from rlxflow import (
     Gemma2DecoderSpec,
     GemmaDecoderStage,
     GgufRecipe,
     GgufValues,
+    Limits,
     ModelFlow,
     PatternedDecoderConfig,
     Recipe,
@@ -37,9 +36,9 @@ class Gemma3TextConfig(PatternedDecoderConfig):
     hidden_activation: str = "gelu_pytorch_tanh"
     tie_word_embeddings: bool = True
     attention_bias: bool = False
-    query_pre_attn_scalar: float = Field(default=256.0, gt=0, allow_inf_nan=False)
+    query_pre_attn_scalar: Annotated[float, Limits(gt=0, finite=True)] = 256.0
     attn_logit_softcapping: None = None  # HF reads it and does not use it
-    final_logit_softcapping: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    final_logit_softcapping: Annotated[float, Limits(gt=0, finite=True)] | None = None
     sliding_window_pattern: Size | None = None
     rope_local_base_freq: float | None = None
     use_bidirectional_attention: Literal[False] | None = None

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import Field
-
 from rlxflow import (
     DecoderConfig,
     GgufRecipe,
     GgufValues,
+    Limits,
     LlamaDecoderSpec,
     LlamaDecoderStage,
     ModelFlow,
@@ -21,7 +20,7 @@ from rlxflow import (
     gguf_decoder_names,
 )
 
-Multiplier: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Multiplier: TypeAlias = Annotated[float, Limits(gt=0, finite=True)]
 
 
 class GraniteConfig(DecoderConfig):

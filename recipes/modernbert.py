@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-from pydantic import Field
+from typing import Annotated, Any, ClassVar
 
 from rlxflow import (
     EncoderLayerStage,
@@ -14,6 +12,7 @@ from rlxflow import (
     GgufRecipe,
     LayerType,
     LayerTypesConfig,
+    Limits,
     ModelFlow,
     Recipe,
     RopeConfig,
@@ -47,8 +46,8 @@ class ModernBertConfig(LayerTypesConfig, RotaryEncoderConfig):
     mlp_bias: bool = False
     local_attention: Size = 128
     global_attn_every_n_layers: Size = 3
-    global_rope_theta: float = Field(default=160000.0, gt=0, allow_inf_nan=False)
-    local_rope_theta: float = Field(default=10000.0, gt=0, allow_inf_nan=False)
+    global_rope_theta: Annotated[float, Limits(gt=0, finite=True)] = 160000.0
+    local_rope_theta: Annotated[float, Limits(gt=0, finite=True)] = 10000.0
     rope_parameters: dict[LayerType, dict[str, Any] | None] | None = None
 
     def layer_type(self, layer: int) -> LayerType:

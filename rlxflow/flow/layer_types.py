@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeAlias
-
-from pydantic import model_validator
+from typing import Literal, TypeAlias
 
 from rlxflow.errors import ConfigError
 from rlxflow.flow.config import LayerCount, RecipeConfig
@@ -18,9 +16,8 @@ class LayerTypesConfig(RecipeConfig):
     num_hidden_layers: LayerCount
     layer_types: list[LayerType] | None = None
 
-    @model_validator(mode="after")
-    def _one_type_per_layer(self) -> Self:
+    def check(self) -> None:
+        super().check()
         if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
             message = f"layer_types has {len(self.layer_types)} entries for {self.num_hidden_layers} layers"
             raise ConfigError(message, code="RLX-C010", hint="correct the field, or download the file again")
-        return self

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rlxflow.backends.cpu.object_cache import CACHE_VARIABLE
+from rlxflow.disk_cache import CACHE_VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
