@@ -1,7 +1,7 @@
 """How close rlxflow is to independent programs, printed: python benchmarks/parity.py
 
-Compares the goldens in tests/ (made by transformers, diffusers, sentence-transformers and llama.cpp) with what the
-installed rlxflow computes; uses the two model packages where they are installed.
+Compares the goldens in tests/ (made by transformers, diffusers, sentence-transformers and llama.cpp) with
+what the installed rlxflow computes; uses the two model packages where they are installed.
 """
 
 from __future__ import annotations
