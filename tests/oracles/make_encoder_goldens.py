@@ -12,7 +12,6 @@ float32 with eager attention. The checks are those of `make_hf_goldens.py`, and 
 from __future__ import annotations
 
 import copy
-import json
 import sys
 import tempfile
 from collections import defaultdict
@@ -29,13 +28,13 @@ from safetensors.numpy import save_file
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from encoder_cases import CASES
+from golden_files import within_limits, write_goldens
 from goldens import error
 from hf_cases import Case, Config
 from perturb import NEAR_ACT, NEAR_FIELD, OTHER_ACT, _rope, _with_layers, flipped, times
 from tiny_weights import tiny_weights
 
 Arrays = dict[str, np.ndarray]
-GOLDENS = Path(__file__).parents[1] / "goldens"
 TOLERANCE = 1e-5
 SEED = 1
 
@@ -247,19 +246,8 @@ def make(model_type: str) -> bool:
 
     limits = {"contribution of a sub-block": 0.1, "tolerance / float32 rounding": 4.0, NEAR_FIELD: 10.0}
     print(f"{model_type}: {len(records)} cases; changes in units of the tolerance, {TOLERANCE}")
-    passed = True
-    for name, values in least.items():
-        limit = limits.get(name, 100.0)
-        passed &= min(values) >= limit
-        worst = "" if min(values) >= limit else "  FAILS"
-        print(f"  {name:34} {len(values):2} cases, min {min(values):9.2f}, needs {limit:g}{worst}")
-    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-    head = json.dumps({"made_with": versions, "seed": SEED})
-    lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in records)
-    path = GOLDENS / f"hf_{model_type.replace('-', '_')}"
-    path.with_suffix(".json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    np.savez_compressed(path.with_suffix(".npz"), **arrays)
-    return passed
+    write_goldens(f"hf_{model_type.replace('-', '_')}", records, arrays, SEED)
+    return within_limits(least, limits)
 
 
 def main() -> None:

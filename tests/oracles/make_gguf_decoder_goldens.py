@@ -10,14 +10,11 @@ where the two programs are further apart than `APART`: llama.cpp takes GELU from
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import numpy as np
 import torch
 import transformers
@@ -34,12 +31,12 @@ from cases.mistral import mistral
 from cases.olmo2 import olmo2
 from cases.phi3 import phi3
 from cases.smollm3 import smollm3
+from golden_files import write_goldens
 from goldens import error
 from hf_cases import ABSENT, longrope
 from make_gguf_goldens import llama_cpp_output
 from make_hf_goldens import SEED, Arrays, build, run
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
 TOKENS = 9
 APART, APART_GELU = 1e-5, 2e-3
 
@@ -120,11 +117,7 @@ def main() -> None:
             records.append(record)
             arrays |= {f"{name}/{key}": value for key, value in values.items()}
     far = [r["name"] for r in records if r.pop("apart") > (APART_GELU if "gemma" in r["name"] else APART)]
-    versions = {name: version(name) for name in ("gguf", "llama-cpp-python", "transformers")}
-    head = json.dumps({"made_with": versions | {"llama_cpp": llama_cpp.__version__}, "seed": SEED})
-    lines = ",\n".join(json.dumps(record) for record in records)
-    (GOLDENS / "gguf_decoders.json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    np.savez_compressed(GOLDENS / "gguf_decoders.npz", **arrays)
+    write_goldens("gguf_decoders", records, arrays, SEED, ("gguf", "llama-cpp-python", "transformers"))
     if far:
         raise SystemExit(f"too far apart: {', '.join(far)}")
 

@@ -10,10 +10,8 @@ activations that it has quantised too: it is that far from Hugging Face, which h
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import gguf_encoders
 from encoder_cases import modernbert, roberta
+from golden_files import write_goldens
 from goldens import error
-from make_encoder_goldens import GOLDENS, SEED, Arrays, build, run, tiny_weights
+from make_encoder_goldens import SEED, Arrays, build, run, tiny_weights
 from make_gguf_goldens import llama_cpp_output
 
 TOKENS = 19
@@ -76,11 +75,7 @@ def main() -> None:
             record, values = make(name, Path(folder))
             records.append(record)
             arrays |= {f"{name}/{key}": value for key, value in values.items()}
-    versions = {name: version(name) for name in ("gguf", "llama-cpp-python", "transformers")}
-    head = json.dumps({"made_with": versions | {"llama_cpp": llama_cpp.__version__}, "seed": SEED})
-    lines = ",\n".join(json.dumps(record) for record in records)
-    (GOLDENS / "gguf_encoders.json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    np.savez_compressed(GOLDENS / "gguf_encoders.npz", **arrays)
+    write_goldens("gguf_encoders", records, arrays, SEED, ("gguf", "llama-cpp-python", "transformers"))
 
 
 if __name__ == "__main__":

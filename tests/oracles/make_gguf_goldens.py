@@ -14,10 +14,8 @@ differ. llama.cpp also runs each file's tokenizer on a few texts.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import gguf
@@ -30,12 +28,13 @@ from gguf import GGMLQuantizationType as Quant
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import gguf_models
+from gguf_writing import WORDPIECES, stored
+from golden_files import GOLDENS, write_goldens
 from goldens import error
 from hf_cases import LLAMA3, YARN, Config, bert, llama, qwen2, qwen3
 from make_hf_goldens import SEED, Arrays, build, run
 from tiny_weights import tiny_weights
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
 TOKENS = 7
 
 SMALL = {
@@ -87,7 +86,9 @@ FILES = [
     File("qwen3", qwen3(**SMALL), pre="qwen2"),
     File("qwen3_wide_heads_tied", qwen3(**SMALL, head_dim=24, tie_word_embeddings=True), pre="qwen2"),
     File(
-        "bert", bert(vocab_size=len(gguf_models.WORDPIECES), hidden_size=32, intermediate_size=64), apart=1e-2
+        "bert",
+        bert(vocab_size=len(WORDPIECES), hidden_size=32, intermediate_size=64),
+        apart=1e-2,
     ),
     File("llama_f16", llama(**SMALL, num_key_value_heads=2), Quant.F16, apart=1e-2),
     File("qwen2_bf16", qwen2(**SMALL), Quant.BF16, pre="qwen2", apart=3e-2),
@@ -158,11 +159,11 @@ def make(file: File) -> tuple[dict[str, object], Arrays]:
     model, shapes = build(file.config)
     weights = tiny_weights(shapes, SEED)
     gguf_models.write(path, file.config, weights, file.quant, file.pre)
-    stored, types = gguf_models.stored(weights, file.quant), {file.quant.name.lower(), "f32"}
+    held, types = stored(weights, file.quant), {file.quant.name.lower(), "f32"}
     if file.mix is not None:
         repack(path, file.mix)
-        stored, types = unpack(path, shapes, file.config["num_hidden_layers"])
-    state = {key: torch.from_numpy(value) for key, value in stored.items()}
+        held, types = unpack(path, shapes, file.config["num_hidden_layers"])
+    state = {key: torch.from_numpy(value) for key, value in held.items()}
     encoder = "lm_head.weight" not in model.state_dict()
     if not encoder:
         state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
@@ -195,17 +196,9 @@ def main() -> None:
     records = []
     for file in FILES:
         record, values = make(file)
-        records.append(json.dumps(record))
+        records.append(record)
         arrays |= {f"{file.name}/{key}": value for key, value in values.items()}
-    versions = {
-        "gguf": version("gguf"),
-        "llama_cpp_python": llama_cpp.__version__,
-        "transformers": transformers.__version__,
-    }
-    head = json.dumps({"made_with": versions, "seed": SEED, "texts": TEXTS})
-    lines = ",\n".join(records)
-    (GOLDENS / "gguf.json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    np.savez_compressed(GOLDENS / "gguf.npz", **arrays)
+    write_goldens("gguf", records, arrays, SEED, ("gguf", "llama-cpp-python", "transformers"), texts=TEXTS)
 
 
 if __name__ == "__main__":

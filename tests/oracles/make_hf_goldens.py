@@ -18,7 +18,6 @@ the fields. The smallest of each is printed.
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -33,12 +32,12 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import hf_cases
+from golden_files import within_limits, write_goldens
 from goldens import error
 from hf_cases import Case, Config
 from perturb import NEAR_FIELD, perturbations
 from tiny_weights import tiny_weights
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
 TOLERANCE = 1e-5
 SEED = 1
 SOFT_GELU = ("gemma2", "gemma3_text")  # they norm what an FFN gives, large as it is, before they add it
@@ -196,19 +195,8 @@ def make(model_type: str) -> bool:
     limits = {"contribution of a sub-block": 0.1, "tolerance / float32 rounding": 4.0}
     limits[NEAR_FIELD] = 1.5 if model_type in SOFT_GELU else 10.0
     print(f"{model_type}: {len(records)} cases; changes in units of the tolerance, {TOLERANCE}")
-    passed = True
-    for name, values in least.items():
-        limit = limits.get(name, 100.0)
-        passed &= min(values) >= limit
-        worst = "" if min(values) >= limit else "  FAILS"
-        print(f"  {name:34} {len(values):2} cases, min {min(values):9.2f}, needs {limit:g}{worst}")
-    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-    head = json.dumps({"made_with": versions, "seed": SEED})
-    lines = ",\n".join(json.dumps(record) for record in records)
-    path = GOLDENS / f"hf_{model_type}"
-    path.with_suffix(".json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    np.savez_compressed(path.with_suffix(".npz"), **arrays)
-    return passed
+    write_goldens(f"hf_{model_type}", records, arrays, SEED)
+    return within_limits(least, limits)
 
 
 def main() -> None:

@@ -18,8 +18,9 @@ import llama_cpp
 import numpy as np
 import transformers
 from encoder_cases import nomic_bert
-from gguf_models import WORDPIECES
-from make_encoder_goldens import GOLDENS, SEED, build, error, run, tiny_weights
+from gguf_writing import WORDPIECES, begin, finish, tensor_name, wordpieces
+from golden_files import GOLDENS
+from make_encoder_goldens import SEED, build, error, run, tiny_weights
 from make_gguf_goldens import llama_cpp_output
 
 CONFIG = nomic_bert(
@@ -34,37 +35,15 @@ CONFIG = nomic_bert(
 def main() -> None:
     model, shapes = build(CONFIG)
     path = GOLDENS / "gguf" / "nomic_bert.gguf"
-    writer = gguf.GGUFWriter(path, "nomic-bert")
-    writer.add_name(path.stem)
-    writer.add_context_length(CONFIG["max_position_embeddings"])
-    writer.add_embedding_length(CONFIG["hidden_size"])
-    writer.add_block_count(CONFIG["num_hidden_layers"])
-    writer.add_feed_forward_length(CONFIG["intermediate_size"])
-    writer.add_head_count(CONFIG["num_attention_heads"])
+    writer = begin(path, "nomic-bert", CONFIG, name=path.stem)
     writer.add_layer_norm_eps(CONFIG["layer_norm_eps"])
     writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType.MEAN)
     writer.add_rope_freq_base(CONFIG["rope_parameters"]["rope_theta"])
     writer.add_token_type_count(CONFIG["type_vocab_size"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("bert")
-    writer.add_tokenizer_pre("jina-v2-en")
-    starts = {piece: f"\u2581{piece}" for piece in WORDPIECES if not piece.startswith(("##", "["))}
-    writer.add_token_list([starts.get(piece, piece.removeprefix("##")) for piece in WORDPIECES])
-    kinds = gguf.TokenType
-    writer.add_token_types([kinds.CONTROL if piece[0] == "[" else kinds.NORMAL for piece in WORDPIECES])
-    writer.add_pad_token_id(0)
-    writer.add_unk_token_id(1)
-    writer.add_bos_token_id(2)
-    writer.add_sep_token_id(3)
-    writer.add_mask_token_id(4)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.NOMIC_BERT, CONFIG["num_hidden_layers"])
-    for key, value in tiny_weights(shapes, SEED).items():
-        writer.add_tensor(names.get_name(key, try_suffixes=(".weight", ".bias")), value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    wordpieces(writer)
+    name = tensor_name("nomic-bert", CONFIG["num_hidden_layers"])
+    finish(writer, [(name(key), value) for key, value in tiny_weights(shapes, SEED).items()])
 
     ids = np.random.default_rng(1).integers(0, CONFIG["vocab_size"], (1, 27))
     ones = np.ones_like(ids)

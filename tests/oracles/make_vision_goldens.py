@@ -9,7 +9,6 @@ As `make_encoder_goldens.py`, with images in place of tokens, and the same check
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,9 +21,10 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from golden_files import within_limits, write_goldens
 from goldens import error
 from hf_cases import Config
-from make_encoder_goldens import GOLDENS, SEED, TOLERANCE, Arrays, build
+from make_encoder_goldens import SEED, TOLERANCE, Arrays, build
 from perturb import NEAR_ACT, NEAR_FIELD, OTHER_ACT, flipped
 from tiny_weights import tiny_images
 from vision_cases import CASES
@@ -118,19 +118,8 @@ def make(model_type: str) -> bool:
 
     limits = {"contribution of a sub-block": 0.1, "tolerance / float32 rounding": 4.0, NEAR_FIELD: 10.0}
     print(f"{model_type}: {len(records)} cases; changes in units of the tolerance, {TOLERANCE}")
-    passed = True
-    for name, values in least.items():
-        limit = limits.get(name, 100.0)
-        passed &= min(values) >= limit
-        worst = "" if min(values) >= limit else "  FAILS"
-        print(f"  {name:34} {len(values):2} cases, min {min(values):9.2f}, needs {limit:g}{worst}")
-    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-    head = json.dumps({"made_with": versions, "seed": SEED})
-    lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in records)
-    path = GOLDENS / f"vision_{model_type}"
-    path.with_suffix(".json").write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    np.savez_compressed(path.with_suffix(".npz"), **arrays)
-    return passed
+    write_goldens(f"vision_{model_type}", records, arrays, SEED)
+    return within_limits(least, limits)
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ import rlxflow
 from rlxflow.profile.load import load_profile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "oracles"))
-from gguf_decoders import Quant, as_stored, write_case
+from gguf_decoders import Quant, write_case
+from gguf_writing import stored
 
 TOLERANCE = 1e-5
 NAMES = goldens.gguf_decoder_names()
@@ -55,7 +56,7 @@ def test_quantised_files_hold_what_gguf_py_reads(name: str, backend: str, quant:
     record, kind = {"config": golden.config, "shapes": golden.shapes}, Quant[quant]
     path = write_case(tmp_path / "m.gguf", record, golden.seed, kind)
     model = rlxflow.load(path, profile=load_profile("exact", [f"backend.name={backend}"]))
-    other = write_model(tmp_path / "hf", golden.config, as_stored(golden.weights, kind))
+    other = write_model(tmp_path / "hf", golden.config, stored(golden.weights, kind))
     expected = run(rlxflow.load(other), golden)
     assert goldens.error(run(model, golden), expected) <= TOLERANCE
     assert golden.error(expected) > 1e-3  # rounding shows
