@@ -2,7 +2,8 @@
 
 An engine is a function `(path, threads) -> turn`. `turn(ids, count)` reads the prompt `ids` in a new context
 and chooses a token, then writes `count` more greedily (end tokens do not end it); it returns the seconds of
-both. It runs in a process of its own and imports its library there.
+both. It runs in a process of its own and imports its library there. Some have `turn.go_on(ids)`: the seconds
+to the first token of a prompt that is all of the last turn and then `ids`, of which they read only these.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 Turn = Callable[[list[int], int], tuple[float, float]]
-MAX_TOKENS = 2304  # the longest prompt and what is written after it
+CONTEXT = 2304  # tokens that fit, where an engine must be told; more if a prompt needs it
 BATCH = 512  # prompt tokens at once, where an engine has such a setting
 
 
@@ -28,22 +29,32 @@ def rlxflow_engine(path: Path, threads: int, profile: str = "decode", settings: 
 
     overrides = ["backend.name=cpu", f"backend.cpu.threads={threads}", *settings]
     model = rlxflow.load(path, load_profile(profile, overrides))
-    sampler = Sampler()
+    sampler, decoding = Sampler(), Decoding(model)
+
+    def feed(part: list[int]) -> int:
+        for call in chunks({0: part}):
+            logits = decoding.feed(call)[0]
+        return sampler.next(logits[0])
 
     def turn(ids: list[int], count: int) -> tuple[float, float]:
-        decoding = Decoding(model)
+        decoding.clear()
         start = time.perf_counter()
         decoding.reserve(len(ids) + count)
-        for call in chunks({0: ids}):
-            logits = decoding.feed(call)[0]
-        token = sampler.next(logits[0])
+        token = feed(ids)
         read = time.perf_counter()
         for _ in range(count):
-            token = sampler.next(decoding.feed({0: [token]})[0][0])
+            token = feed([token])
         return read - start, time.perf_counter() - read
 
     turn.weight_bytes = getattr(model.executable, "weight_bytes", None)  # type: ignore[attr-defined]
+    turn.go_on = lambda ids: seconds(feed, ids)  # type: ignore[attr-defined]
     return turn
+
+
+def seconds(feed: Callable[[list[int]], int], ids: list[int]) -> float:
+    start = time.perf_counter()
+    feed(ids)
+    return time.perf_counter() - start
 
 
 def llama_cpp(path: Path, threads: int) -> Turn:
@@ -53,7 +64,7 @@ def llama_cpp(path: Path, threads: int) -> Turn:
     api.llama_backend_init()
     model = api.llama_model_load_from_file(bytes(path), api.llama_model_default_params())
     settings = api.llama_context_default_params()
-    settings.n_ctx, settings.n_batch, settings.n_ubatch = MAX_TOKENS, BATCH, BATCH
+    settings.n_ctx, settings.n_batch, settings.n_ubatch = CONTEXT, BATCH, BATCH
     settings.n_threads = settings.n_threads_batch = threads
     context = api.llama_init_from_model(model, settings)
     if not context:
@@ -61,21 +72,28 @@ def llama_cpp(path: Path, threads: int) -> Turn:
     rows = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
 
     def feed(part: list[int]) -> int:
-        tokens = (api.llama_token * len(part))(*part)
-        if api.llama_decode(context, api.llama_batch_get_one(tokens, len(part))):
-            raise RuntimeError("llama_decode failed")
+        for first in range(0, len(part), BATCH):
+            some = part[first : first + BATCH]
+            tokens = (api.llama_token * len(some))(*some)
+            if api.llama_decode(context, api.llama_batch_get_one(tokens, len(some))):
+                raise RuntimeError("llama_decode failed")
         return int(np.ctypeslib.as_array(api.llama_get_logits_ith(context, -1), (rows,)).argmax())
 
     def turn(ids: list[int], count: int) -> tuple[float, float]:
+        nonlocal context
+        if len(ids) + count + BATCH > settings.n_ctx:
+            api.llama_free(context)
+            settings.n_ctx = len(ids) + count + BATCH
+            context = api.llama_init_from_model(model, settings)
         api.llama_memory_clear(api.llama_get_memory(context), True)
         start = time.perf_counter()
-        for first in range(0, len(ids), BATCH):
-            token = feed(ids[first : first + BATCH])
+        token = feed(ids)
         read = time.perf_counter()
         for _ in range(count):
             token = feed([token])
         return read - start, time.perf_counter() - read
 
+    turn.go_on = lambda ids: seconds(feed, ids)  # type: ignore[attr-defined]
     return turn
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlxflow.backends.base import CacheState, recurrent_states
+from rlxflow.backends.base import CacheState, more_room, recurrent_states
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
 from rlxflow.ir.dims import bind_shape
@@ -98,13 +98,12 @@ class Decoding:
             tokens.clear()
 
     def _room(self, needed: int) -> CacheState:
-        """The caches with room for `needed` positions; they at least double, up to the model's last one."""
+        """The caches with room for `needed` positions; they grow by a quarter, up to the model's last one."""
         state = self._state
         if state is not None and needed <= state.capacity:
             return state
-        doubled = FIRST_ROOM if state is None else 2 * state.capacity
-        last = self._model.max_positions
-        capacity = max(needed, doubled if last is None else min(doubled, last))
+        more, last = FIRST_ROOM if state is None else more_room(state.capacity), self._model.max_positions
+        capacity = max(needed, more if last is None else min(more, last))
         check_cache_room(self._model.graph, len(self.tokens), capacity, self.nbytes)
         if state is None:
             self._state = state = self._model.executable.new_state(len(self.tokens), capacity)

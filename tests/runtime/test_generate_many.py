@@ -144,7 +144,7 @@ def test_caches_that_do_not_fit(model: rlxflow.Model, monkeypatch: pytest.Monkey
     assert caught.value.code == "RLX-R018" and "kv_cache" in caught.value.hint
 
 
-def test_caches_grow_by_doubling_to_the_last_position(
+def test_caches_grow_by_a_quarter_to_the_last_position(
     model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert model.max_positions is not None
@@ -155,7 +155,7 @@ def test_caches_grow_by_doubling_to_the_last_position(
         sizes.append(decoding.nbytes)
     per_token = sizes[0] // 4
     grown = [size // per_token for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
-    assert grown[:3] == [4, 8, 16] and grown[-1] == model.max_positions
+    assert grown[:4] == [4, 5, 7, 9] and grown[-1] == model.max_positions
     decoding.clear()
     assert decoding.nbytes == 0 and decoding.tokens == [[]]
 
