@@ -8,24 +8,45 @@ import pytest
 import real_models
 
 import rlxflow
+from rlxflow.profile.load import load_profile
 
 MAX_ABS = 1e-3
 PROMPTS = goldens.smollm2_prompts()
 
 
+def load(backend: str) -> rlxflow.Model:
+    return rlxflow.load(real_models.smollm2(), load_profile("exact", [f"backend.name={backend}"]))
+
+
 @pytest.fixture(scope="module")
 def model() -> rlxflow.Model:
-    return rlxflow.load(real_models.smollm2())
+    return load("cpu")
 
 
 @pytest.fixture(scope="module")
-def logits(model: rlxflow.Model) -> list[np.ndarray]:
+def reference() -> rlxflow.Model:
+    return load("reference")
+
+
+def logits_of(model: rlxflow.Model) -> list[np.ndarray]:
     """Per prompt the logits at every position of prompt and continuation, from one call each."""
     return [model(input_ids=[p.ids + p.greedy[:-1]])["logits"][0] for p in PROMPTS]
 
 
+@pytest.fixture(scope="module")
+def logits(model: rlxflow.Model) -> list[np.ndarray]:
+    return logits_of(model)
+
+
+@pytest.fixture(scope="module")
+def reference_logits(reference: rlxflow.Model) -> list[np.ndarray]:
+    return logits_of(reference)
+
+
+@pytest.mark.parametrize("backend", ["logits", "reference_logits"])
 @pytest.mark.parametrize("index", range(len(PROMPTS)))
-def test_logits_agree_with_hugging_face(index: int, logits: list[np.ndarray]) -> None:
+def test_logits_agree_with_hugging_face(index: int, backend: str, request: pytest.FixtureRequest) -> None:
+    logits = request.getfixturevalue(backend)
     prompt, found = PROMPTS[index], logits[index]
     top = np.take_along_axis(found, prompt.top_ids.astype(np.int64), axis=1)
     assert np.abs(top - prompt.top_logits).max() <= MAX_ABS
@@ -35,6 +56,14 @@ def test_logits_agree_with_hugging_face(index: int, logits: list[np.ndarray]) ->
 
 @pytest.mark.parametrize("index", range(len(PROMPTS)))
 def test_greedy_text(index: int, model: rlxflow.Model, logits: list[np.ndarray]) -> None:
+    greedy(index, model, logits)
+
+
+def test_greedy_text_on_the_reference(reference: rlxflow.Model, reference_logits: list[np.ndarray]) -> None:
+    greedy(8, reference, reference_logits)
+
+
+def greedy(index: int, model: rlxflow.Model, logits: list[np.ndarray]) -> None:
     """The same 64 tokens; or where they part, the two best logits are nearer than twice our error."""
     prompt = PROMPTS[index]
     result = model.generate(prompt.text if prompt.messages is None else prompt.messages, max_new_tokens=64)

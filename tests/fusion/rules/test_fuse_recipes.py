@@ -44,8 +44,8 @@ def fused(graph: Graph, tokens: int) -> Graph:
 @any_tokens
 def test_both_policies_reach_one_graph(model_type: str, name: str, tokens: int) -> None:
     fusable, direct = (graph_of(model_type, name, policy) for policy in (True, False))
+    assert expand(direct).digest == fusable.digest
     result = fused(fusable, tokens)
-    assert result.digest == fused(expand(direct), tokens).digest
     assert fused(result, tokens).digest == result.digest
     assert remove_no_ops(expand(result), []).digest == fusable.digest
     assert parse_graph(str(result)).digest == result.digest
