@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
+import numpy as np
+
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import ROW_ARGUMENTS
 from rlxflow.backends.cpu.forms.f32 import F32Form
 from rlxflow.backends.cpu.kernels.dot import dot4
+from rlxflow.backends.cpu.kernels.pack_blocks import emit_pack_blocks
 from rlxflow.backends.cpu.quantised import Layout, Quantised
 from rlxflow.backends.cpu.target import Target, choose
 from rlxflow.backends.cpu.tile import LINE, Tile, micro_kernel
@@ -52,7 +55,14 @@ class BlockForm:
         return self.blocks.words(depth)
 
     def encode(self, rows: Array) -> Array:
-        return self.blocks.encode(rows)
+        return np.ascontiguousarray(rows)
+
+    @property
+    def packer(self) -> str:
+        return f"pack_{self.blocks.dtype.name}"
+
+    def pack(self, module: Module) -> None:
+        emit_pack_blocks(module, self.blocks, self.packer)
 
     def row(self, module: Module, depth: int) -> Value:
         panel, unit = module.target.panel, self.blocks.unit

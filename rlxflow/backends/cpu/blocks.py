@@ -9,14 +9,14 @@ memory, in order: that the processor fetches ahead by itself, at the full rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Iterable
 
 from rlxflow.backends.cpu.code import I32, Code, Value, i64
 from rlxflow.backends.cpu.forms.f16 import high, low
-from rlxflow.dtypes import Array, DType
+from rlxflow.dtypes import DType
 from rlxflow.quick_dataclass import dataclass
+
+Word = Callable[[int], Value]  # a word of a block, of all rows of a vector
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Blocks:
     - `unit`: elements that the kernels unpack in one go: a block, or half of one;
     - `halves`: float16 numbers of a block, at its start, or at its end (`halves_last`);
     - `runs`: the runs of a unit, in the order of their elements;
-    - `arrange`: the words [n, words of a block] in another order, or with other bits, where that is faster.
+    - `arrange`: emits the words of a block, from those of the file, in another order or with other bits,
+      where that is faster to read.
     """
 
     dtype: DType
@@ -53,7 +54,7 @@ class Blocks:
     halves: int
     runs: Callable[[Unit], list[Run]]
     halves_last: bool = False
-    arrange: Callable[[Array], Array] | None = None
+    arrange: Callable[[Code, Word], Iterable[Value]] | None = None
 
     @property
     def block_words(self) -> int:
@@ -69,26 +70,6 @@ class Blocks:
         """Words of a row: those of its blocks, and one for the numbers of a group."""
         blocks = depth // self.dtype.block_size
         return blocks * self.block_words + -(-blocks // self.group)
-
-    def encode(self, rows: Array) -> Array:
-        """Rows of packed bytes [n, row bytes] as words [n, words]."""
-        size, numbers = self.dtype.block_bytes, 2 * self.halves
-        blocks = np.ascontiguousarray(rows).reshape(len(rows), -1, size)
-        start, at = (0, size - numbers) if self.halves_last else (numbers, 0)
-        codes = blocks[:, :, start : start + size - numbers].copy().view(np.uint32)
-        if self.arrange is not None:
-            codes = self.arrange(codes.reshape(-1, self.block_words)).reshape(codes.shape)
-        halves = blocks[:, :, at : at + numbers].copy().view(np.uint16)
-        count, width = blocks.shape[1], self.block_words
-        found = np.zeros((len(rows), -(-count // self.group), 1 + self.group * width), np.uint32)
-        short = found.view(np.uint16)
-        for i in range(self.group):
-            own = slice(1 + i * width, 1 + (i + 1) * width)
-            found[:, : len(range(i, count, self.group)), own] = codes[:, i :: self.group]
-            own = slice(i * self.halves, (i + 1) * self.halves)
-            short[:, : len(range(i, count, self.group)), own] = halves[:, i :: self.group]
-        words = self.words(count * self.dtype.block_size)
-        return np.ascontiguousarray(found.reshape(len(rows), -1)[:, :words])
 
 
 class Unit:
@@ -135,12 +116,8 @@ class Unit:
         return low(code, code.lshr(word, code.splat(shift)))
 
     def bits(self, word: Value, shift: int, mask: int) -> Value:
-        """(byte >> shift) & mask in every byte, for bits that stay within it; a negative shift goes up."""
-        code = self.code
-        if shift:
-            count = code.fill_int(abs(shift))
-            word = code.lshr(word, count) if shift > 0 else code.shl(word, count)
-        return code.and_(word, code.fill_int(mask * 0x01010101))
+        """See `Code.byte_bits`."""
+        return self.code.byte_bits(word, shift, mask)
 
     def byte(self, word: Value, index: int) -> Value:
         """A byte of every word as f32."""

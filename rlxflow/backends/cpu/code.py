@@ -19,7 +19,9 @@ SIZES = {F32: 4, HALF: 2, I8: 1, I32: 4, I64: 8, PTR: 8}
 
 
 def _size(kind: Any) -> int:
-    """Bytes of a vector."""
+    """Bytes of a vector, or of an integer."""
+    if isinstance(kind, ir.IntType):
+        return int(kind.width // 8)
     bits = kind.element.width if isinstance(kind.element, ir.IntType) else 8 * SIZES[kind.element]
     return int(kind.count * bits // 8)
 
@@ -141,8 +143,18 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
         self.call(store, [value, address, ir.Constant(I32, 4), self.first(count)])
 
     def get_as(self, pointer: Value, kind: Any, word: Index = 0) -> Value:
-        """A vector of another kind, from 4-byte word `word` on."""
+        """A vector of another kind, or an integer, from 4-byte word `word` on, at any address."""
         return self.load(self._checked(self.at(pointer, word), _size(kind)), typ=kind, align=1)
+
+    def get_words(self, pointer: Value, word: Index, count: int) -> Value:
+        """The first words of a vector of integers, at any address; the others are zero."""
+        if count == self.lanes:
+            return self.get_as(pointer, self.ints, word)
+        address = self._checked(self.at(pointer, word), 4 * count)
+        load = self.owner.intrinsic(
+            f"llvm.masked.load.v{self.lanes}i32.p0", self.ints, [PTR, I32, self.bools, self.ints]
+        )
+        return self.call(load, [address, I32(1), self.first(count), self.nothing])
 
     def put_as(self, value: Value, pointer: Value, word: Index = 0) -> None:
         """Write a vector of any kind."""
@@ -264,6 +276,13 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
 
     def fill_int(self, x: int) -> Value:
         return _splat(self.ints, ir.Constant(I32, x))
+
+    def byte_bits(self, word: Value, shift: int, mask: int) -> Value:
+        """(byte >> shift) & mask in every byte, for bits that stay within it; a negative shift goes up."""
+        if shift:
+            count = self.fill_int(abs(shift))
+            word = self.lshr(word, count) if shift > 0 else self.shl(word, count)
+        return self.and_(word, self.fill_int(mask * 0x01010101))
 
     def splat(self, scalar: Value) -> Value:
         """A scalar in every lane."""

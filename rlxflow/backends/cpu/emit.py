@@ -8,13 +8,13 @@ from typing import Any
 
 from rlxflow.backends.cpu.checked import emit_controls, enter_step
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.form import find_form
 from rlxflow.backends.cpu.frame import Frame, frame_of, read
 from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, cached_attention_kernel
 from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule, delta_rule_kernel
 from rlxflow.backends.cpu.kernels.gemm import Gemm, gemm_kernel
 from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges, merge_kernel
-from rlxflow.backends.cpu.kernels.pack import emit_pack
 from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.kernels.rows import row_kernel
 from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS, in_parts
@@ -51,11 +51,12 @@ AXIS_WORDS = (
 
 
 def emit(plan: Plan, target: Target, checked: bool = False, with_trace: bool = False) -> str:
-    """The module of a plan: exports `run(job, thread)` and `pack(…)`."""
+    """The module of a plan: exports `run(job, thread)`, and the packers of the weights' forms."""
     module = Module(target, checked, with_trace)
     steps = _steps(module, plan)
     _run(module, plan, steps)
-    emit_pack(module)
+    for name in plan.forms:
+        find_form(name).pack(module)
     emit_controls(module)
     emit_trace_controls(module)
     return str(module.ir)

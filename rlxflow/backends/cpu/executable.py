@@ -12,6 +12,7 @@ from rlxflow.backends.base import CacheState, empty_state
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.emit import AXIS_WORDS, Job
+from rlxflow.backends.cpu.form import Form, find_form
 from rlxflow.backends.cpu.frame import Frame
 from rlxflow.backends.cpu.host_values import HostValues
 from rlxflow.backends.cpu.id_checks import check_ids
@@ -60,7 +61,9 @@ class CpuExecutable:
         self._target, self._team = target, team
         self._code = code
         self._run = code.address("run")
-        self._pack_call = code.function("pack", *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)
+        arguments = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 4
+        packers = {find_form(name).packer for name in plan.forms}
+        self._packers = {name: code.function(name, *arguments) for name in packers}
         self._checks = checks
         self.trace = trace
         self.plan = plan
@@ -137,10 +140,10 @@ class CpuExecutable:
                 self._execute(layout, kept, bits, capacity)
         return results
 
-    def _pack(self, weights: Array, packed: Array) -> None:
+    def _pack(self, form: Form, rows: Array, packed: Array) -> None:
         if self._checks is not None:
-            self._checks.begin([weights, packed])
-        self._pack_call(address(weights), address(packed), 0, len(packed), *weights.shape)
+            self._checks.begin([rows, packed])
+        self._packers[form.packer](address(rows), address(packed), 0, len(packed), *rows.shape)
         if self._checks is not None:
             self._checks.end(["packing"])
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from rlxflow.backends.cpu import forms
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
+from rlxflow.backends.cpu.kernels.pack import PACK, emit_pack
 from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import Array, DType, f32
@@ -59,12 +60,16 @@ class Form(Protocol):
 
     - `name`: what plans call it;
     - `weights`: names of the stored dtypes that it is for;
-    - `x`: how the rows of x are laid out for it, or None where they are read as f32.
+    - `x`: how the rows of x are laid out for it, or None where they are read as f32;
+    - `packer`: the name of the exported function that `pack` emits.
     """
 
     name: str
     weights: tuple[str, ...]
     x: Layout | None
+
+    @property
+    def packer(self) -> str: ...
 
     @property
     def row(self) -> Callable[[Module, int], Value] | None:
@@ -89,10 +94,13 @@ class Form(Protocol):
         """Words of a row of `depth` elements."""
 
     def encode(self, rows: Array) -> Array:
-        """Some rows [n, depth] as words, u32 [n, words].
+        """Some rows [n, depth] as `pack` reads them, C-contiguous.
 
         Rows come as they are stored, of a dtype in `weights` (packed ones as bytes), or as f32.
         """
+
+    def pack(self, module: Module) -> None:
+        """Emit what makes panels of rows, see `emit_pack`: of words, u32 [n, words], or of stored bytes."""
 
     def tile_rows(self, target: Target) -> int:
         """Rows of x of the largest tile."""
@@ -102,6 +110,15 @@ class Form(Protocol):
 
         On its way it calls `Tile.fetch` for every word of a row.
         """
+
+
+class WordForm:
+    """A form whose `encode` makes the words, in NumPy."""
+
+    packer = PACK
+
+    def pack(self, module: Module) -> None:
+        emit_pack(module)
 
 
 @cache

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import ROW_ARGUMENTS, column_of
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, WordForm, column_of
 from rlxflow.backends.cpu.forms.f32 import F32Form
 from rlxflow.backends.cpu.kernels.bfloat import add_products
 from rlxflow.backends.cpu.quantised import Layout
@@ -28,7 +28,7 @@ Widen = Callable[[Code, Value], Value]  # a vector of words to f32
 
 
 @dataclass(frozen=True)
-class HalfForm:
+class HalfForm(WordForm):
     """A form (see `Form`). `low` and `high` make f32 of the low and the high halves of words."""
 
     name: str

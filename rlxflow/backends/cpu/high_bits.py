@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
-from rlxflow.backends.cpu.blocks import Unit
-from rlxflow.backends.cpu.code import Value
-from rlxflow.dtypes import Array
+from rlxflow.backends.cpu.blocks import Unit, Word
+from rlxflow.backends.cpu.code import Code, Value
 
 
-def arrange_fifth_bits(words: Array) -> Array:
+def arrange_fifth_bits(code: Code, word: Word) -> Iterable[Value]:
     """q5_0 and q5_1: word 0 of a block has a bit per element; that of 4·g + i goes to bit g of byte i."""
-    bits, new = words[:, 0], np.zeros(len(words), np.uint32)
+    bits, new = word(0), code.nothing
     for g in range(8):
         for i in range(4):
-            new |= ((bits >> np.uint32(4 * g + i)) & np.uint32(1)) << np.uint32(8 * i + g)
-    words[:, 0] = new
-    return words
+            bit = code.and_(code.lshr(bits, code.fill_int(4 * g + i)), code.fill_int(1))
+            new = code.or_(new, code.shl(bit, code.fill_int(8 * i + g)))
+    yield new
+    yield from map(word, range(1, 5))
 
 
 def fifth_bits(unit: Unit, group: int) -> Value:
@@ -24,19 +24,19 @@ def fifth_bits(unit: Unit, group: int) -> Value:
     return unit.bits(unit.word(0), group - 4, 16)
 
 
-def beside_low(high: Array, low: Array) -> Array:
-    """The bits of q3_k and q5_k, by half and each before the words they are read with: [n, 2, 4 + low words].
+def beside_low(code: Code, word: Word, high: int, low: tuple[range, range]) -> Iterable[Value]:
+    """The bits of q3_k and q5_k, by half and each before the words they are read with: 4 + low words each.
 
-    high: [n, 8], bit s of byte l is that of element 32·s + l. low: [n, 2, 8 or more]. A new word has, for one
-    half, the bits of word 2·j in its low nibbles and those of word 2·j + 1 in its high ones; behind it are
-    low 2·j and 2·j + 1; further low words follow at the end.
+    Of the 8 words from `high` on, bit s of byte l is that of element 32·s + l. A new word has, for one half,
+    the bits of word 2·j in its low nibbles and those of word 2·j + 1 in its high ones; behind it are low 2·j
+    and 2·j + 1; further low words follow at the end.
     """
-    nibbles = np.uint32(0x0F0F0F0F)
-    halves = np.stack([high & nibbles, (high >> np.uint32(4)) & nibbles], axis=1)
-    joined = halves[:, :, ::2] | (halves[:, :, 1::2] << np.uint32(4))
-    pairs = low[:, :, :8].reshape(len(low), 2, 4, 2)
-    first = np.concatenate([joined[..., None], pairs], axis=3).reshape(len(low), 2, 12)
-    return np.concatenate([first, low[:, :, 8:]], axis=2)
+    for half in (0, 1):
+        for j in range(0, 8, 2):
+            even = code.byte_bits(word(high + j), 4 * half, 15)
+            yield code.or_(even, code.byte_bits(word(high + j + 1), 4 * half - 4, 240))
+            yield from map(word, low[half][j : j + 2])
+        yield from map(word, low[half][8:])
 
 
 def high_word(group: int) -> int:

@@ -18,8 +18,8 @@ from rlxflow.dequantize import dequantize
 from rlxflow.dtypes import Array, DType
 from rlxflow.ir.values import Value
 
-ROWS_AT_A_TIME = 512  # a multiple of every panel; the words of so many rows are all that is held beside
-Pack = Callable[[Array, Array], None]  # words of rows [n, words], panels [n / panel, words, panel]
+ROWS_AT_A_TIME = 512  # a multiple of every panel; so many encoded rows are all that is held beside
+Pack = Callable[[Form, Array, Array], None]  # encoded rows [n, …] to panels [n / panel, words, panel]
 
 
 def prepare_all(
@@ -65,15 +65,15 @@ def _packed(constant: Constant, constants: Constants, target: Target, pack: Pack
     assert isinstance(depth, int)
     packed = room.aligned((-(-columns // panel), form.words(depth), panel), np.uint32)
     start = 0
-    for words in _words(constant.values, constants, form):
-        if words.size:
-            pack(words, packed[start // panel : -(-(start + len(words)) // panel)])
-        start += len(words)
+    for rows in _encoded_rows(constant.values, constants, form):
+        if rows.size:
+            pack(form, rows, packed[start // panel : -(-(start + len(rows)) // panel)])
+        start += len(rows)
     return packed
 
 
-def _words(values: tuple[Value, ...], constants: Constants, form: Form) -> Iterator[Array]:
-    """The words of all rows of all weights, so many rows at a time."""
+def _encoded_rows(values: tuple[Value, ...], constants: Constants, form: Form) -> Iterator[Array]:
+    """The rows of all weights, encoded, so many at a time."""
     held: list[Array] = []
     for value in values:
         dtype, array = constants.stored(value)

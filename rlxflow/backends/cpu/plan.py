@@ -115,7 +115,13 @@ class Plan:
     axes: tuple[Dim, ...]  # of tokens, S first
 
     @property
+    def forms(self) -> tuple[str, ...]:
+        """The names of the forms that weights are packed in."""
+        packed = (c for c in self.table if isinstance(c, Constant) and c.kind == "packed")
+        return tuple(sorted({c.form for c in packed}))
+
+    @property
     def text(self) -> str:
         """Everything that the generated code depends on."""
         steps = [(s.kernel, s.addresses, s.outputs, s.axis) for s in self.steps]
-        return repr((steps, self.arena.slots, len(self.axes)))
+        return repr((steps, self.arena.slots, len(self.axes), self.forms))

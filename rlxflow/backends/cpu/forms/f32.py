@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import ROW_ARGUMENTS, column_of, words_of
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, WordForm, column_of, words_of
 from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
@@ -14,7 +14,7 @@ from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)
-class F32Form:
+class F32Form(WordForm):
     """See `Form`. A row of the result is summed over k in one order, whatever the height of its tile."""
 
     name: str = "f32"

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from rlxflow.backends.cpu.code import Code, Module, Value, i64
-from rlxflow.backends.cpu.form import words_of
+from rlxflow.backends.cpu.form import WordForm, words_of
 from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.kernels.quantise import ROUND, ROUND_BITS
 from rlxflow.backends.cpu.quantised import Layout, Quantised
@@ -30,7 +30,7 @@ LAYOUT = Quantised(BLOCK, affine=True, rotated=True)
 
 
 @dataclass(frozen=True)
-class Int8Form:
+class Int8Form(WordForm):
     """The words of a block: t, t·Σ p, and its p, four to a word. The last block may be shorter."""
 
     name: str = "int8"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import words_of
+from rlxflow.backends.cpu.form import WordForm, words_of
 from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
@@ -31,7 +31,7 @@ LARGEST_SHIFT = 126  # of exponents: a scale and its inverse are finite
 
 
 @dataclass(frozen=True)
-class PairedForm:
+class PairedForm(WordForm):
     """See `Form`. A row of words: its elements, a block in the order in which tiles read it (element j, and
     the pair 16 + j, 32 + j), what is left of a last block as it is; -Σ w1·w2; 1 / its scale."""
 

@@ -6,10 +6,12 @@ bits 2·t and 2·t + 1 of byte l in 0…31 belong to element 32·t + l. (In the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
-from rlxflow.backends.cpu.code import Value
-from rlxflow.dtypes import Array, q2_k
+from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.code import Code, Value
+from rlxflow.dtypes import q2_k
 
 
 def _runs(unit: Unit) -> list[Run]:
@@ -26,11 +28,8 @@ def _runs(unit: Unit) -> list[Run]:
     return [run(q) for q in range(8)]
 
 
-def _arrange(words: Array) -> Array:
-    return words[
-        :,
-        [start + size * half + i for half in (0, 1) for start, size in ((0, 2), (4, 8)) for i in range(size)],
-    ]
+def _arrange(_: Code, word: Word) -> Iterable[Value]:
+    return map(word, (0, 1, *range(4, 12), 2, 3, *range(12, 20)))
 
 
 FORMS = forms_of(Blocks(q2_k, unit=128, halves=2, runs=_runs, halves_last=True, arrange=_arrange))

@@ -7,13 +7,13 @@ both halves stand first, 8 words, and the scales last.)
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
 from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
-from rlxflow.backends.cpu.code import Value
+from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.code import Code, Value
 from rlxflow.backends.cpu.high_bits import beside_low, high_word, low_word
-from rlxflow.dtypes import Array, q3_k
+from rlxflow.dtypes import q3_k
 
 HALF = 12
 
@@ -37,9 +37,9 @@ def _runs(unit: Unit) -> list[Run]:
     return [run(q) for q in range(8)]
 
 
-def _arrange(words: Array) -> Array:
-    halves = beside_low(words[:, :8], words[:, 8:24].reshape(-1, 2, 8))
-    return np.concatenate([words[:, 24:], halves.reshape(-1, 2 * HALF)], axis=1)
+def _arrange(code: Code, word: Word) -> Iterable[Value]:
+    yield from map(word, range(24, 27))
+    yield from beside_low(code, word, 0, (range(8, 16), range(16, 24)))
 
 
 FORMS = forms_of(Blocks(q3_k, unit=128, halves=1, runs=_runs, halves_last=True, arrange=_arrange))

@@ -6,14 +6,14 @@ nibbles, which are as in q4_k. (In the file the fifth bits of both halves stand 
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
 from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
-from rlxflow.backends.cpu.code import Value
+from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.code import Code, Value
 from rlxflow.backends.cpu.high_bits import beside_low, high_word, low_word
 from rlxflow.backends.cpu.six_bits import six_bit_run, six_bit_scales
-from rlxflow.dtypes import Array, q5_k
+from rlxflow.dtypes import q5_k
 
 HALF = 20
 
@@ -32,9 +32,9 @@ def _runs(unit: Unit) -> list[Run]:
     return [run(q) for q in range(4)]
 
 
-def _arrange(words: Array) -> Array:
-    halves = beside_low(words[:, 3:11], words[:, 11:].reshape(-1, 2, 16))
-    return np.concatenate([words[:, :3], halves.reshape(-1, 2 * HALF)], axis=1)
+def _arrange(code: Code, word: Word) -> Iterable[Value]:
+    yield from map(word, range(3))
+    yield from beside_low(code, word, 3, (range(11, 27), range(27, 43)))
 
 
 FORMS = forms_of(Blocks(q5_k, unit=128, halves=2, runs=_runs, arrange=_arrange))

@@ -7,12 +7,12 @@ elements 0…11, the high pairs of bits together those of 12…15. So a kernel r
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
 from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
-from rlxflow.backends.cpu.code import Value
-from rlxflow.dtypes import Array, q6_k
+from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.code import Code, Value
+from rlxflow.dtypes import q6_k
 
 HALF = 26
 
@@ -35,20 +35,18 @@ def _runs(unit: Unit) -> list[Run]:
     return [run(q) for q in range(4)]
 
 
-def _arrange(words: Array) -> Array:
+def _arrange(code: Code, word: Word) -> Iterable[Value]:
     """From 32 words of nibbles, 16 of pairs, 4 of scales; bits of elements 32·t + l are in byte l of both."""
-    nibbles, pairs = words[:, :32].reshape(-1, 2, 2, 8), words[:, 32:48].reshape(-1, 2, 8)
-    codes = np.empty((len(words), 2, 4, 8), np.uint32)
-    for t in range(4):
-        low = (nibbles[:, :, t % 2] >> np.uint32(t // 2 * 4)) & np.uint32(0x0F0F0F0F)
-        high = (pairs >> np.uint32(2 * t)) & np.uint32(0x03030303)
-        codes[:, :, t] = low | high << np.uint32(4)
-    runs = codes.reshape(-1, 2, 8, 4)
-    last = runs[..., 3:]
-    shifts = np.arange(0, 6, 2, dtype=np.uint32)
-    runs = runs[..., :3] | ((last >> shifts) & np.uint32(0x03030303)) << np.uint32(6)
-    halves = np.concatenate([words[:, 48:].reshape(-1, 2, 2), runs.reshape(-1, 2, 24)], axis=2)
-    return halves.reshape(-1, 2 * HALF)
+    for half in (0, 1):
+        yield from map(word, range(48 + 2 * half, 50 + 2 * half))
+        for t in range(4):
+            for first in (0, 4):
+                codes = []
+                for g in range(first, first + 4):
+                    low = code.byte_bits(word(16 * half + t % 2 * 8 + g), t // 2 * 4, 15)
+                    codes.append(code.or_(low, code.byte_bits(word(32 + 8 * half + g), 2 * t - 4, 48)))
+                for i in range(3):
+                    yield code.or_(codes[i], code.byte_bits(codes[3], 2 * i - 6, 192))
 
 
 FORMS = forms_of(Blocks(q6_k, unit=128, halves=1, runs=_runs, halves_last=True, arrange=_arrange))

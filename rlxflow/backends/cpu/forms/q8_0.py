@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
 from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
-from rlxflow.dtypes import Array, q8_0
+from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.code import Code, Value
+from rlxflow.dtypes import q8_0
 
 
 def _runs(unit: Unit) -> list[Run]:
     return [Run(0, 32, unit.word, unit.number(0), zero=128)]
 
 
-def _arrange(words: Array) -> Array:
-    return words ^ np.uint32(0x80808080)
+def _arrange(code: Code, word: Word) -> Iterable[Value]:
+    return (code.xor(word(i), code.fill_int(0x80808080)) for i in range(8))
 
 
 FORMS = forms_of(Blocks(q8_0, unit=32, halves=1, runs=_runs, arrange=_arrange))

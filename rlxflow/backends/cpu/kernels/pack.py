@@ -5,9 +5,11 @@ from __future__ import annotations
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.kernels.transpose import square
 
+PACK = "pack"
+
 
 def emit_pack(module: Module) -> None:
-    """`pack(weights, packed, first, last, n, k)`, exported: the panels from `first` up to `last`.
+    """`pack(words, packed, first, last, n, k)`, exported: the panels from `first` up to `last`.
 
     Columns beyond N hold anything: nobody reads what a product makes of them.
     """
@@ -37,4 +39,4 @@ def emit_pack(module: Module) -> None:
         halves = code.sdiv(code.add(n, i64(lanes - 1)), i64(lanes))
         code.loop(code.mul(first, i64(2)), code.minimum(code.mul(last, i64(2)), halves), 1, half)
 
-    module.function("pack", [PTR, PTR, I64, I64, I64, I64], body, export="pack")
+    module.function(PACK, [PTR, PTR, I64, I64, I64, I64], body, export=PACK)
