@@ -14,7 +14,7 @@ import numpy as np
 
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.form import ROW_ARGUMENTS
+from rlxflow.backends.cpu.form import ROW_ARGUMENTS, UnpackedPanels
 from rlxflow.backends.cpu.forms.f32 import F32Form
 from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.kernels.pack_blocks import emit_pack_blocks
@@ -87,10 +87,8 @@ class BlockForm:
         return module.function(("row", self.blocks.dtype.name, depth), ROW_ARGUMENTS, body)
 
     @property
-    def unpacked(self) -> Unpacked | None:
-        """None for codes that lie in bytes as they are."""
-        in_bytes = 4 * self.blocks.block_words == self.blocks.dtype.block_size
-        return None if in_bytes and self.x is not None else Unpacked(self.blocks, self.x)
+    def unpacked(self) -> UnpackedPanels:
+        return Unpacked(self.blocks, self.x)
 
     def tile_rows(self, target: Target) -> int:
         return self._heights(target)[-1]
@@ -104,12 +102,7 @@ class BlockForm:
 
         def body(tile: Tile) -> None:
             if largest == height:
-                if self.x is None:
-                    _f32_tile(tile, self.blocks)
-                else:
-                    _int8_tile(
-                        tile, self.blocks.unit, lambda n: _both(tile.code, self.blocks, tile.packed, n)
-                    )
+                self.body(tile)
                 return
             # a height that is rare, as two of others: there is that much less to compile
             code, first = tile.code, 0
@@ -133,6 +126,13 @@ class BlockForm:
                 first += part
 
         return micro_kernel(module, self.name, height, False, body)
+
+    def body(self, tile: Tile) -> None:
+        """Write the sums of a tile."""
+        if self.x is None:
+            _f32_tile(tile, self.blocks)
+        else:
+            _int8_tile(tile, self.blocks.unit, lambda n: _both(tile.code, self.blocks, tile.packed, n))
 
 
 @dataclass(frozen=True)

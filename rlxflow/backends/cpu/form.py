@@ -37,7 +37,9 @@ class UnpackedPanels(Protocol):
     Sums are those of the form itself, bit for bit.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of its tiles."""
 
     def words(self, depth: int) -> int:
         """Words of a column."""

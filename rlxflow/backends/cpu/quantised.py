@@ -82,6 +82,36 @@ class Quantised:
         return whole * self.block_words(self.block) + (self.block_words(rest) if rest else 0)
 
 
+@dataclass(frozen=True)
+class Quantised32:
+    """A row is blocks of 32 elements, in groups of four; the last group may have fewer.
+
+    x ≈ M·p·(q - z), where M belongs to the group and p = ±2ᵉ, e in 0 … `most`, to the block. z is a power of
+    two up to 128 that leaves most codes to the side where x reaches further, p has the sign of that side: so
+    the codes of a block that leans to one side are up to twice as fine. M·2^`most` is the largest scale that
+    a block of the group needs. Words of a block:
+
+    - M, f32;
+    - what makes p·n of an f32 n when added to its bits (a zero becomes next to nothing), i32;
+    - log2 z, i32;
+    - -p·Σ (q - z), f32 (for weights with a minimum);
+    - its q, u8, four to a word.
+    """
+
+    mixed: ClassVar[str] = "int8"
+    block: ClassVar[int] = 32
+    group: ClassVar[int] = 4  # blocks
+    most: ClassVar[int] = 16
+    values: ClassVar[int] = 4
+    words: ClassVar[int] = 12
+
+    def runs_on(self, target: Target) -> bool:
+        return True
+
+    def row_words(self, depth: int) -> int:
+        return depth // self.block * self.words
+
+
 Layout = (
-    Bf16Pairs | Quantised
+    Bf16Pairs | Quantised | Quantised32
 )  # `mixed`: the word of `precision.mixed` that allows it; `runs_on`: where it is fast

@@ -98,3 +98,31 @@ def compile_decoder(
     graph, backend = graph_of(flow, kv_dtype=kv_dtype), CpuBackend(target, checked)
     profile = load_profile("exact", [f"backend.cpu.threads={threads}"])
     return backend.compile(legalize(graph, backend.claims), Drawn(graph), profile)  # type: ignore[arg-type]
+
+
+def blocks_of_32(x: Array) -> tuple[Array, ...]:
+    """M, p, z, Σ (q - z) and q of every block: [rows, blocks], q [rows, blocks, 32]. See `Quantised32`."""
+    parts = x.reshape(len(x), -1, 32)
+    up, down = np.maximum(parts.max(2), 0), np.maximum(-parts.min(2), 0)
+    sign = np.where(down > up, np.float32(-1), np.float32(1))
+    near, far = np.minimum(up, down), np.maximum(up, down)
+    zeros = 2 ** np.arange(8)
+    needed = [
+        np.maximum(near * np.float32(1 / z), far * np.float32(1 / (255 - z))).astype(np.float32)
+        for z in zeros.tolist()
+    ]
+    z, scale = zeros[np.argmin(needed, 0)], np.min(needed, 0)
+    unit, p, factor = np.zeros_like(scale), np.ones_like(scale), np.zeros_like(scale)
+    for first in range(0, scale.shape[1], 4):
+        own = slice(first, first + 4)
+        top = scale[:, own].max(1, keepdims=True)
+        tiny = far[:, own].max(1, keepdims=True) < 1e-30
+        with np.errstate(all="ignore"):
+            up_to = np.ceil(np.log2((scale[:, own] / top).astype(np.float64)))
+            e = np.where(tiny | (far[:, own] == 0), 0, np.maximum(up_to + 16, 0))
+            inverse = (np.float32(1) / top) * 2.0 ** (16 - e)
+        unit[:, own] = np.where(tiny, 0, top * np.float32(2.0**-16))
+        p[:, own] = 2.0**e * np.where(far[:, own] == 0, 1, sign[:, own])
+        factor[:, own] = np.where(tiny, 0, inverse * np.sign(p[:, own]))
+    number = np.rint(parts * factor[..., None].astype(np.float32))
+    return unit, p, z, number.sum(2), number + z[..., None]

@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 import pytest
-from compare import TARGETS, Array
+from compare import TARGETS, Array, blocks_of_32
 
 from rlxflow.backends.cpu.checked import emit_controls
 from rlxflow.backends.cpu.checked_call import CheckedCalls
@@ -16,7 +16,7 @@ from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address, aligned
-from rlxflow.backends.cpu.quantised import Quantised
+from rlxflow.backends.cpu.quantised import Quantised, Quantised32
 
 targets = pytest.mark.parametrize("target", TARGETS)
 
@@ -78,6 +78,40 @@ def test_quantised_rows(depth: int, block: int, group: int, rotated: bool, affin
         assert np.array_equal(values[:, :width], q) and not values[:, width:].any()
         at += layout.block_words(width)
     assert at == stride
+
+
+def one_sided(rng: np.random.Generator, rows: int, depth: int) -> Array:
+    """Blocks that lean to either side, of several sizes; some are zero, one is next to it."""
+    x = rng.standard_normal((rows, depth)) * 10.0 ** rng.integers(-6, 6, (rows, 1))
+    blocks = x.reshape(rows, -1, 32)
+    blocks += rng.normal(0, 3, blocks.shape[:2])[..., None] * np.abs(x).max(1)[:, None, None]
+    blocks *= 10.0 ** rng.integers(-3, 3, blocks.shape[:2])[..., None]
+    blocks[1, ::2], blocks[2], blocks[3], blocks[4, 0] = 0, 0, 1e-38, 1
+    found: Array = x.astype(np.float32)
+    return found
+
+
+@targets
+@pytest.mark.parametrize("depth", [32, 96, 128, 576, 1056])
+def test_rows_in_blocks_of_32(depth: int, target: str) -> None:
+    x = aligned((7, depth))
+    x[:] = one_sided(np.random.default_rng(depth), 7, depth)
+    layout = Quantised32()
+    out = aligned((7, layout.row_words(depth)), np.uint32)
+    run_kernel(Quantise(layout, depth, depth, out.shape[1], "token"), x, out, target)
+    found = out.reshape(7, -1, 12)
+    unit, p, z, total, q = blocks_of_32(x)
+    assert np.array_equal(found[..., 0].view(np.float32), unit)
+    bits = (p.astype(np.float32).view(np.int32) - (127 << 23)).astype(np.int32)
+    assert np.array_equal(found[..., 1].view(np.int32), bits)
+    assert np.array_equal(1 << found[..., 2], z)
+    assert np.array_equal(found[..., 3].view(np.float32), -p * total)
+    assert q.min() >= 0 and q.max() <= 255
+    assert np.array_equal(np.ascontiguousarray(found[..., 4:]).view(np.uint8), q)
+    # and that is near x: by half a step of the group's largest scale, and of the block's own, if that is less
+    back = (unit * p)[..., None].astype(np.float64) * (q - z[..., None])
+    reach = np.abs(x.reshape(back.shape)).max(2, keepdims=True)
+    assert (np.abs(back - x.reshape(back.shape)) <= np.maximum(reach / 127, unit[..., None]) + 1e-30).all()
 
 
 def run_kernel(kernel: Quantise, x: Array, out: Array, target: str) -> None:

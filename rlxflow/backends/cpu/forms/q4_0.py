@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlxflow.backends.cpu.block_tiles import forms_of
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import Value
+from rlxflow.backends.cpu.tiles_32 import forms_32
 from rlxflow.dtypes import q4_0
 
 
@@ -15,4 +15,4 @@ def _runs(unit: Unit) -> list[Run]:
     return [Run(0, 32, codes, unit.number(0), zero=8)]
 
 
-FORMS = forms_of(Blocks(q4_0, unit=32, halves=1, runs=_runs))
+FORMS = forms_32(Blocks(q4_0, unit=32, halves=1, runs=_runs))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rlxflow.backends.cpu.block_tiles import forms_of
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import Value
 from rlxflow.backends.cpu.high_bits import arrange_fifth_bits, fifth_bits
+from rlxflow.backends.cpu.tiles_32 import forms_32
 from rlxflow.dtypes import q5_1
 
 
@@ -17,4 +17,4 @@ def _runs(unit: Unit) -> list[Run]:
     return [Run(0, 32, codes, unit.number(0), low=unit.code.fneg(unit.number(1)))]
 
 
-FORMS = forms_of(Blocks(q5_1, unit=32, halves=2, runs=_runs, arrange=arrange_fifth_bits))
+FORMS = forms_32(Blocks(q5_1, unit=32, halves=2, runs=_runs, arrange=arrange_fifth_bits))

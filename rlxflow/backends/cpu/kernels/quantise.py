@@ -12,7 +12,8 @@ from rlxflow.backends.cpu.domain import Domain
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.bfloat import pairs_of
 from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
-from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised
+from rlxflow.backends.cpu.kernels.quantise_32 import quantise_32
+from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised, Quantised32
 from rlxflow.quick_dataclass import dataclass
 
 SMALLEST = 1e-30  # of a block's range; below, all its q are 0, so that the reciprocal stays finite
@@ -40,13 +41,18 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     domain = Frame.TOKENS if kernel.domain == "token" else Frame.SEQUENCES
 
     def body(code: Code, frame: Value, x: Value, out: Value) -> None:
+        by_32 = quantise_32(code, kernel.depth) if isinstance(kernel.layout, Quantised32) else None
+
         def row(index: Value, _: tuple[Value, ...]) -> None:
             source = code.at(x, code.mul(index, i64(kernel.x_stride)))
             target = code.at(out, code.mul(index, i64(kernel.out_stride)))
 
-            if isinstance(kernel.layout, Bf16Pairs):
+            if by_32 is not None:
+                by_32(source, target)
+            elif isinstance(kernel.layout, Bf16Pairs):
                 _pairs(code, kernel.layout, kernel.depth, source, target)
             else:
+                assert isinstance(kernel.layout, Quantised)
                 _blocks(code, kernel.layout, kernel.depth, source, target)
 
         code.loop(*share(code, frame, read(code, frame, domain)), 1, row)

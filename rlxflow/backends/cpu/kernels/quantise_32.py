@@ -1,0 +1,158 @@
+"""Rows of f32 in blocks of 32, see `Quantised32`.
+
+What a block needs is found for as many blocks at once as a vector has lanes, a lane each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from rlxflow.backends.cpu.code import F32, I8, I32, PTR, Code, Value, i64
+from rlxflow.backends.cpu.quantised import Quantised32
+
+SMALLEST = 1e-30  # of a group's largest element; below, all its q are z and M is 0: reciprocals stay finite
+ROUND, ROUND_BITS = 12582912.0, 0x4B400000  # 1.5·2²³: adding it rounds to an integer, found in the low bits
+MANTISSA, SIGN = 23, -(1 << 31)
+ZEROS = range(8)  # log2 z
+
+
+class _Found(NamedTuple):
+    """Of every block, a lane each: see `Quantised32`; `factor` is what makes q - z of x."""
+
+    scale: Value
+    power: Value
+    zero: Value
+    factor: Value
+
+
+def quantise_32(code: Code, depth: int) -> Callable[[Value, Value], None]:
+    """What quantises one row (x, out); emit it outside of loops."""
+    function = code.owner.function(("quantise 32", depth), [PTR] * 3, partial(_row, depth))
+    room = code.alloca(code.vector, i64(len(_Found._fields) + code.lanes))
+    room.align = 64
+    return lambda x, out: code.call(function, [x, out, room]) and None
+
+
+def _row(depth: int, code: Code, x: Value, out: Value, room: Value) -> None:
+    count, lanes, words = depth // Quantised32.block, code.lanes, Quantised32.words
+    sums = code.at(room, len(_Found._fields) * lanes)
+
+    def batch(first: Value, _: tuple[Value, ...]) -> None:
+        left = code.minimum(code.sub(i64(count), first), lanes)
+        last = code.sub(left, i64(1))
+        starts = [
+            code.at(x, code.mul(code.add(first, code.minimum(last, i)), i64(Quantised32.block)))
+            for i in range(lanes)
+        ]
+        found = _find(code, starts)
+        for i, value in enumerate(found):
+            code.store(value, code.at(room, i * lanes), align=64)
+
+        def block(i: Value, _: tuple[Value, ...]) -> None:
+            number = code.add(first, i)
+            source = code.at(x, code.mul(number, i64(Quantised32.block)))
+            record = code.at(out, code.mul(number, i64(words)))
+            own = [code.load(code.at(room, code.add(i64(n * lanes), i)), typ=F32) for n in range(4)]
+            for word, value in enumerate(own[:3]):
+                code.put(value, record, word)
+            total = _write(code, source, own[3], own[2], code.at(record, Quantised32.values))
+            code.store(total, code.at(sums, code.mul(i, i64(lanes))), align=64)
+
+        code.loop(0, left, 1, block)
+        vectors = [code.load(code.at(sums, i * lanes), typ=code.ints, align=64) for i in range(lanes)]
+        minus = code.sitofp(code.neg(_across(code, code.add, vectors)), code.vector)
+        power = code.bitcast(code.add(found.power, code.fill_int(127 << MANTISSA)), code.vector)
+        code.store(code.fmul(minus, power), room, align=64)
+
+        def last_word(i: Value, _: tuple[Value, ...]) -> None:
+            record = code.at(out, code.mul(code.add(first, i), i64(words)))
+            code.put(code.load(code.at(room, i), typ=F32), record, 3)
+
+        code.loop(0, left, 1, last_word)
+
+    code.loop(0, count, lanes, batch)
+
+
+def _find(code: Code, starts: list[Value]) -> _Found:
+    """Of the blocks that start there."""
+
+    def reach(sign: int) -> Value:
+        """max(0, x) or max(0, -x) of every block; NaN where one has that sign: its bits are the largest."""
+        tops = []
+        for start in starts:
+            top = code.nothing
+            for j in range(0, Quantised32.block, code.lanes):
+                bits = code.get_as(code.at(start, j), code.ints)
+                top = _most(code, top, code.xor(bits, code.fill_int(sign)))
+            tops.append(top)
+        return _across(code, lambda a, b: _most(code, a, b), tops)
+
+    up, down = reach(0), reach(SIGN)
+    flipped = code.icmp_signed(">", down, up)
+    near, far = (code.bitcast(code.select(flipped, *p), code.vector) for p in ((up, down), (down, up)))
+    scale, zero = code.fill(float("inf")), code.nothing
+    for k in ZEROS:
+        needed = code.larger(code.fmul(near, code.fill(0.5**k)), code.fmul(far, code.fill(1 / (255 - 2**k))))
+        finer = code.fcmp_unordered("<", needed, scale)
+        scale, zero = code.select(finer, needed, scale), code.select(finer, code.fill_int(k), zero)
+    return _in_groups(code, far, scale, zero, flipped)
+
+
+def _in_groups(code: Code, far: Value, scale: Value, zero: Value, flipped: Value) -> _Found:
+    """Scales become those of their group times a power of two, at least as large."""
+    top, furthest = (_of_groups(code, code.bitcast(v, code.ints)) for v in (scale, far))
+    top, furthest = code.bitcast(top, code.vector), code.bitcast(furthest, code.vector)
+    tiny = code.fcmp_ordered("<", furthest, code.fill(SMALLEST))
+    share = code.bitcast(code.fdiv(scale, top), code.ints)
+    steps = code.lshr(code.add(share, code.fill_int((1 << MANTISSA) - 1)), code.fill_int(MANTISSA))
+    steps = _most(code, code.sub(steps, code.fill_int(127 - Quantised32.most)), code.nothing)
+    none = code.icmp_signed("==", code.bitcast(far, code.ints), code.nothing)
+    steps = code.select(code.or_(none, tiny), code.nothing, steps)
+    sign = code.select(code.and_(flipped, code.not_(none)), code.fill_int(SIGN), code.nothing)
+    raised = code.shl(steps, code.fill_int(MANTISSA))
+    most = code.fill_int(Quantised32.most << MANTISSA)
+    factor = code.bitcast(code.fdiv(code.fill(1.0), top), code.ints)
+    factor = code.xor(code.sub(factor, code.sub(raised, most)), sign)
+    factor = code.bitcast(code.select(tiny, code.nothing, factor), code.vector)
+    unit = code.fmul(top, code.fill(0.5**Quantised32.most))
+    return _Found(code.select(tiny, code.zero, unit), code.or_(raised, sign), zero, factor)
+
+
+def _of_groups(code: Code, bits: Value) -> Value:
+    """The largest of every group, in all of its lanes; f32 from 0 on, as integers."""
+    for step in (1, 2):
+        order = ir.Constant(code.ints, [lane ^ step for lane in range(code.lanes)])
+        bits = _most(code, bits, code.shuffle_vector(bits, bits, order))
+    return bits
+
+
+def _write(code: Code, x: Value, factor: Value, zero: Value, out: Value) -> Value:
+    """Write the q of a block; a vector whose lanes sum up to Σ (q - z)."""
+    factors, offset = code.splat(factor), code.splat(code.bitcast(zero, I32))
+    offset = code.shl(code.fill_int(1), offset)
+    total = code.nothing
+    for j in range(0, Quantised32.block, code.lanes):
+        rounded = code.fadd(code.fmul(code.get_vector(x, j), factors), code.fill(ROUND))
+        number = code.sub(code.bitcast(rounded, code.ints), code.fill_int(ROUND_BITS))
+        narrow = code.trunc(code.add(number, offset), ir.VectorType(I8, code.lanes))
+        code.put_as(narrow, code.at(out, j, I8))
+        total = code.add(total, number)
+    return total
+
+
+def _most(code: Code, a: Value, b: Value) -> Value:
+    """The larger of two integers per lane."""
+    return code.select(code.icmp_signed(">", a, b), a, b)
+
+
+def _across(code: Code, combine: Callable[[Value, Value], Value], vectors: list[Value]) -> Value:
+    """Lane l: all lanes of vector l combined. There are as many vectors as lanes."""
+    while len(vectors) > 1:
+        half = len(vectors) // 2
+        pairs = zip(vectors[:half], vectors[half:], strict=True)
+        vectors = [combine(*code.interleaved(a, b)) for a, b in pairs]
+    return vectors[0]
