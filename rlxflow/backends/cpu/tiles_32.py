@@ -23,7 +23,7 @@ from rlxflow.backends.cpu.code import F32, I8, I32, I64, PTR, Code, Module, Valu
 from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.quantised import Quantised32
 from rlxflow.backends.cpu.target import Target
-from rlxflow.backends.cpu.tile import LINE, Tile, micro_kernel
+from rlxflow.backends.cpu.tile import Tile, micro_kernel
 
 X = Quantised32()
 
@@ -88,16 +88,14 @@ class Unpacked32:
         return FEW_TILES * self.tile_rows(target) + 1
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
-        panel = module.target.panel
+        each = -(-self.blocks.words(2 * X.block) // 2)  # words of a packed block, about
 
         def body(tile: Tile) -> None:
             code = tile.code
 
             def read(number: Value) -> Pair:
-                tile.fetch(number)
+                tile.fetch(code.mul(number, i64(each)))
                 line = tile.line(code.mul(number, i64(self._block)))
-                for place in range(0, self._block * panel, LINE):
-                    code.prefetch(line, self._block * panel + place)
                 first, second = (self._read(code, code.at(line, c * code.lanes)) for c in (0, 1))
                 return first, second
 
