@@ -12,7 +12,6 @@ ones taken in one order: a row has the same bits whatever kernel reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 
 from llvmlite import ir
@@ -24,6 +23,7 @@ from rlxflow.backends.cpu.kernels.dot import dot4
 from rlxflow.backends.cpu.quantised import Quantised32
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
+from rlxflow.quick_dataclass import dataclass
 
 X = Quantised32()
 
