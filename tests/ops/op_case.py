@@ -22,6 +22,7 @@ from rlxflow.ir.op import OPS, emitting
 from rlxflow.ir.values import Value
 from rlxflow.ops.leaves import input_, param, state
 
+BSH = ("B", "S", "H")
 SIZES = {"B": 2, "S": 5, "T": 7, "H": 6, "N": 3, "D": 4, "C": 9, "K": 8}
 
 
