@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class BlockForm:
 
     blocks: Blocks
     x: Layout | None
-    starts: None = None
+    starts: ClassVar[None] = None
 
     @property
     def name(self) -> str:
@@ -138,7 +139,7 @@ class BlockForm:
 @dataclass(frozen=True)
 class Unpacked:
     """See `UnpackedPanels`. f32 weights lie as those of `F32Form`; for int8 x, run by run: the scale, the low
-    where there is one, the factors, and a code per byte."""
+    where there is one, and a code per byte."""
 
     blocks: Blocks
     x: Layout | None
@@ -149,7 +150,7 @@ class Unpacked:
         if self.x is None:
             return F32Form().name
         run = _kind_of_run(self.blocks)
-        kind = (run.size, len(run.factors), run.zero, run.low is not None)
+        kind = (run.size, run.zero, run.low is not None)
         return f"unpacked {kind}"
 
     def words(self, depth: int) -> int:
@@ -226,14 +227,14 @@ def _kind_of_run(blocks: Blocks) -> Run:
 
 def _codes_at(run: Run) -> int:
     """The word of an unpacked run where its codes begin."""
-    return 1 + (run.low is not None) + len(run.factors)
+    return 1 + (run.low is not None)
 
 
 def _write_run(code: Code, run: Run, line: Value) -> None:
     """Unpack a run in one vector of a panel."""
     panel = code.owner.target.panel
     lows = [] if run.low is None else [run.low]
-    for word, value in enumerate([run.scale, *lows, *run.factors, *map(run.codes, range(run.size // 4))]):
+    for word, value in enumerate([run.scale, *lows, *map(run.codes, range(run.size // 4))]):
         code.put_as(value, code.at(line, word * panel))
 
 
@@ -247,7 +248,6 @@ def _unpacked_run(code: Code, kind: Run, start: int, line: Value) -> Run:
     return Run(
         start, kind.size, lambda g: word(first + g), code.get_vector(line, 0), kind.zero,
         None if kind.low is None else code.get_vector(line, panel),
-        tuple(word(first - len(kind.factors) + i) for i in range(len(kind.factors))),
     )  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def _both(code: Code, blocks: Blocks, packed: Value, number: Value) -> Runs:
 
 
 def _int8_tile(tile: Tile, unit: int, runs: Callable[[Value], Runs]) -> None:
-    """Σ over the runs of all units of s·(scale·Σ factor·Σ q·(code - zero) - low·Σ q); inner sums in i32."""
+    """Σ over the runs of all units of s·(scale·Σ q·(code - zero) - low·Σ q); inner sums in i32."""
     code, rows, height = tile.code, tile.rows(), tile.height
 
     def step(number: Value, sums: tuple[Value, ...]) -> list[Value]:
@@ -287,26 +287,17 @@ def _int8_tile(tile: Tile, unit: int, runs: Callable[[Value], Runs]) -> None:
 
 
 def _dots(code: Code, pair: tuple[Run, Run], xs: list[_X], ordered: bool) -> list[list[Value]]:
-    """Σ factor·Σ q·(code - zero) of a run in both vectors, for every row of x: i32."""
-    factors = list(zip(*(run.factors for run in pair), strict=True))
-    size = pair[0].size // max(1, len(factors))
-    found: list[list[Value]] = []
-    for first in range(0, pair[0].size, size):
-        dots = [[code.mul(x.minus_sum(first, size), code.fill_int(pair[0].zero))] * 2 for x in xs]
-        for g in range(first // 4, (first + size) // 4):
-            if ordered:
-                code.in_order()  # or else the compiler mixes loads, and the processor fetches less ahead
-            words = [run.codes(g) for run in pair]
-            for r, x in enumerate(xs):
-                four = x.four(g)
-                dots[r] = [dot4(code, dots[r][c], words[c], four) for c in (0, 1)]
-        if factors:
-            both = factors[first // size]
-            dots = [[code.mul(*p) for p in zip(row, both, strict=True)] for row in dots]
-        if found:
-            dots = [[code.add(*p) for p in zip(*rows, strict=True)] for rows in zip(found, dots, strict=True)]
-        found = dots
-    return found
+    """Σ q·(code - zero) of a run in both vectors, for every row of x: i32."""
+    zero = code.fill_int(pair[0].zero)
+    dots = [[code.mul(x.minus_sum(0, pair[0].size), zero)] * 2 for x in xs]
+    for g in range(pair[0].size // 4):
+        if ordered:
+            code.in_order()  # or else the compiler mixes loads, and the processor fetches less ahead
+        words = [run.codes(g) for run in pair]
+        for r, x in enumerate(xs):
+            four = x.four(g)
+            dots[r] = [dot4(code, dots[r][c], words[c], four) for c in (0, 1)]
+    return dots
 
 
 class _X:
@@ -390,8 +381,6 @@ def _value(code: Code, run: Run, word: Value, index: int) -> Value:
     """The f32 weights of element `index` of a run, whose codes are in the word."""
     number = code.and_(code.lshr(word, code.fill_int(8 * (index % 4))), code.fill_int(255))
     number = code.sub(number, code.fill_int(run.zero))
-    if run.factors:
-        number = code.mul(number, run.factors[index // 16])
     value = code.fmul(code.sitofp(number, code.vector), run.scale)
     return value if run.low is None else code.fsub(value, run.low)
 

@@ -21,12 +21,11 @@ Word = Callable[[int], Value]  # a word of a block, of all rows of a vector
 
 @dataclass(frozen=True)
 class Run:
-    """16 or 32 neighbouring elements of one scale: value = scale · factor · (code - zero) - low.
+    """16 or 32 neighbouring elements of one scale: value = scale · (code - zero) - low.
 
     - `start`, `size`: its place among the elements of a unit;
     - `codes`: emits the codes of elements 4·g … 4·g + 3 of the run, one to a byte;
-    - `scale`, `low`: f32 vectors; no `low`: 0;
-    - `factors`: an i32 vector for every 16 elements, at most 8 bits large; none: 1.
+    - `scale`, `low`: f32 vectors; no `low`: 0.
     """
 
     start: int
@@ -35,7 +34,6 @@ class Run:
     scale: Value
     zero: int = 0
     low: Value | None = None
-    factors: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,9 @@ class Unit:
         return self.code.byte_bits(word, shift, mask)
 
     def byte(self, word: Value, index: int) -> Value:
-        """A byte of every word as f32."""
+        """A byte of every word as i32."""
         code = self.code
-        low = code.and_(code.lshr(word, code.fill_int(8 * index)), code.fill_int(255))
-        return code.sitofp(low, code.vector)
+        return code.and_(code.lshr(word, code.fill_int(8 * index)), code.fill_int(255))
 
     def signed_byte(self, word: Value, index: int) -> Value:
         """A byte of every word as i32."""

@@ -112,6 +112,38 @@ class Quantised32:
         return depth // self.block * self.words
 
 
+@dataclass(frozen=True)
+class QuantisedK:
+    """A row is blocks of 256 elements, as K-quants have them, each with one scale; within a block, every 32
+    elements have a power of two besides: x ≈ s·2ᵉ·q, e in 0 … `most`. Words of a block:
+
+    - -32·Σ q of every 16 elements, i32 (for weights that are stored with an offset of 32);
+    - e of every 32 elements, i32: the smallest that keeps q in -127 … 127;
+    - 2ᵉ·Σ q of every 16, then of every 32, i16: of four the first and third make a word, then the second and
+      fourth (for weights with a minimum per run);
+    - s, f32: max|x| / (127·2^`most`);
+    - its q, int8, four to a word.
+    """
+
+    mixed: ClassVar[str] = "int8"
+    block: ClassVar[int] = 256
+    most: ClassVar[int] = 3  # more, and i16 would not hold the sums
+    powers: ClassVar[int] = 16  # words of a block where the parts begin; the first sums at 0
+    scale: ClassVar[int] = 36
+    values: ClassVar[int] = 37
+    words: ClassVar[int] = 101
+
+    def runs_on(self, target: Target) -> bool:
+        return True
+
+    def shorts(self, size: int) -> int:
+        """The word of a block where Σ q of runs of so many elements begin."""
+        return {16: 24, 32: 32}[size]
+
+    def row_words(self, depth: int) -> int:
+        return depth // self.block * self.words
+
+
 Layout = (
-    Bf16Pairs | Quantised | Quantised32
+    Bf16Pairs | Quantised | Quantised32 | QuantisedK
 )  # `mixed`: the word of `precision.mixed` that allows it; `runs_on`: where it is fast

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from rlxflow.backends.cpu.blocks import Run, Unit
+from rlxflow.backends.cpu.blocks import Unit
 from rlxflow.backends.cpu.code import Value
 
 
@@ -21,15 +19,3 @@ def six_bit_scales(unit: Unit) -> tuple[Value, Value]:
         return unit.of_half(unit.bits(word, 0, 63), second)
 
     return four(unit.word(0), 0), four(unit.word(1), 4)
-
-
-def six_bit_run(
-    unit: Unit, number: int, codes: Callable[[int], Value], scales: tuple[Value, Value], part: float = 1.0
-) -> Run:
-    """Run `number` of a half block: part·d·scale·code - dmin·min; `part` is a power of two."""
-    code = unit.code
-    d = code.fmul(unit.number(0), code.fill(part))
-    scale, low = (
-        code.fmul(n, unit.byte(w, number)) for n, w in zip((d, unit.number(1)), scales, strict=True)
-    )
-    return Run(32 * number, 32, codes, scale, low=low)

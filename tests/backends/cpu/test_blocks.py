@@ -9,7 +9,7 @@ from functools import partial
 import gguf
 import numpy as np
 import pytest
-from compare import TARGETS, Array, blocks_of_32, rand
+from compare import TARGETS, Array, blocks_of_32, in_k_blocks, rand
 
 import rlxflow.ops  # noqa: F401  (fills the op table)
 from rlxflow.backends.cpu.backend import CpuBackend
@@ -53,13 +53,11 @@ def values(name: str, rows: Array) -> Array:
 
 def rounded(name: str, x: Array) -> Array:
     """x as products with a format read it, in float64."""
-    blocks = x.reshape(len(x), -1, 32)
     if DTYPES[name].block_size == 32:
         unit, p, z, _, q = blocks_of_32(x)
         return ((unit * p)[..., None].astype(np.float64) * (q - z[..., None])).reshape(x.shape)
-    top = np.abs(blocks).max(2, keepdims=True)
-    q = np.rint(blocks * (np.float32(127) / top))
-    back: Array = q.astype(np.float64) * (top / np.float32(127)).astype(np.float64)
+    scale, powers, q = in_k_blocks(x.reshape(-1, 256))
+    back: Array = q * np.repeat(scale[:, None] * 2.0**powers, 32, axis=1)
     return back.reshape(x.shape)
 
 
@@ -139,6 +137,21 @@ def test_int8_sums_are_the_same_on_every_processor(target: str) -> None:
     x[:, ::32] = 127
     got = Packed({"y": ("q8_0", packed)}).compile(target, INT8)({"x": x})["y"]
     assert np.array_equal(got, x.astype(np.float64) @ values("q8_0", packed).T)
+
+
+@pytest.mark.parametrize("name", ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"])
+def test_the_largest_sums_of_k_quants_are_exact(name: str) -> None:
+    """All bytes of a block alike, also those of its scales; x at the ends of int8."""
+    fills = np.array([0x00, 0x7F, 0x80, 0xFF], np.uint8)
+    packed = np.repeat(fills[:, None], 2 * DTYPES[name].block_bytes, axis=1)
+    for at in NUMBERS_AT[name]:
+        packed.reshape(4, 2, -1)[:, :, at : at + 2] = np.array([0.5], np.float16).view(np.uint8)
+    program, w = Packed({"y": (name, packed)}), values(name, packed)
+    x = np.full((30, 512), 1016, np.float32) * np.where(np.arange(30) % 2, 1, -1)[:, None].astype(np.float32)
+    for target in TARGETS:
+        run = program.compile(target, INT8)
+        for rows in (1, 30):
+            assert error(run({"x": x[:rows]})["y"], x[:rows], w) < 1e-7
 
 
 def test_joined_products_of_several_formats() -> None:

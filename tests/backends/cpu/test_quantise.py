@@ -6,17 +6,17 @@ import ctypes
 
 import numpy as np
 import pytest
-from compare import TARGETS, Array, blocks_of_32
+from compare import TARGETS, Array, blocks_of_32, in_k_blocks
 
 from rlxflow.backends.cpu.checked import emit_controls
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.code import PTR, Code, Module, Value
 from rlxflow.backends.cpu.frame import Frame
-from rlxflow.backends.cpu.kernels.dot import dot4
+from rlxflow.backends.cpu.kernels.dot import dot2, dot4
 from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address, aligned
-from rlxflow.backends.cpu.quantised import Quantised, Quantised32
+from rlxflow.backends.cpu.quantised import Quantised, Quantised32, QuantisedK
 
 targets = pytest.mark.parametrize("target", TARGETS)
 
@@ -114,6 +114,31 @@ def test_rows_in_blocks_of_32(depth: int, target: str) -> None:
     assert (np.abs(back - x.reshape(back.shape)) <= np.maximum(reach / 127, unit[..., None]) + 1e-30).all()
 
 
+@targets
+def test_quantised_rows_of_k_quants(target: str) -> None:
+    layout = QuantisedK()
+    x = aligned((5, 768))
+    rng = np.random.default_rng(0)
+    x[:] = rng.standard_normal(x.shape) * 10.0 ** rng.integers(-6, 6, (5, 1))
+    x[:2] *= 2.0 ** -np.repeat(rng.integers(0, 6, (2, 24)), 32, axis=1)
+    x[2], x[3, :256], x[4] = 0, 0, -3.5
+    out = aligned((5, layout.row_words(768)), np.uint32)
+    run_kernel(Quantise(layout, 768, 768, out.shape[1], "token"), x, out, target)
+    for number, found in enumerate(np.split(out, 3, axis=1)):
+        scale, powers, q = in_k_blocks(x[:, 256 * number : 256 * (number + 1)])
+        sums = q.reshape(5, 16, 16).sum(2)
+        assert np.array_equal(found[:, :16].view(np.int32), -32 * sums)
+        assert np.array_equal(found[:, 16:24], powers)
+        sums <<= np.repeat(powers, 2, axis=1)
+        shorts = np.ascontiguousarray(found[:, 24:32]).view(np.int16)
+        assert np.array_equal(shorts.reshape(5, 4, 4), sums.reshape(5, 4, 4)[:, :, [0, 2, 1, 3]])
+        fours = sums.reshape(5, 2, 4, 2).sum(3)
+        shorts = np.ascontiguousarray(found[:, 32:36]).view(np.int16)
+        assert np.array_equal(shorts.reshape(5, 2, 4), fours[:, :, [0, 2, 1, 3]])
+        assert np.array_equal(found[:, 36].view(np.float32), scale)
+        assert np.array_equal(np.ascontiguousarray(found[:, 37:]).view(np.int8), q)
+
+
 def run_kernel(kernel: Quantise, x: Array, out: Array, target: str) -> None:
     module = Module(host_target(target), checked=True)
     function = quantise_kernel(module, kernel)
@@ -153,6 +178,27 @@ def test_dots_of_bytes_are_exact(target: str) -> None:
         assert np.array_equal(sums, want)
 
 
+@targets
+def test_dots_of_shorts_are_exact(target: str) -> None:
+    module = Module(host_target(target))
+    lanes = module.target.lanes
+
+    def body(code: Code, sums: Value, a: Value, b: Value) -> None:
+        loaded = [code.get_as(p, code.ints) for p in (sums, a, b)]
+        code.put_as(dot2(code, *loaded), sums)
+
+    module.function("test", [PTR] * 3, body, export="test")
+    code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
+    run = code.function("test", *[ctypes.c_void_p] * 3)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        sums = rng.integers(-(2**20), 2**20, lanes).astype(np.int32)
+        a, b = (rng.integers(-n, n, (lanes, 2)).astype(np.int16) for n in (2**15, 2**12))
+        want = sums + (a.astype(np.int64) * b).sum(1)
+        run(*map(address, (sums, a, b)))
+        assert np.array_equal(sums, want)
+
+
 @pytest.mark.parametrize("triple", ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu"])
 def test_the_plain_form_of_dots_compiles_anywhere(triple: str) -> None:
     from llvmlite import binding
@@ -164,7 +210,8 @@ def test_the_plain_form_of_dots_compiles_anywhere(triple: str) -> None:
     module = Module(choose(triple, "generic", {}, "vector128"))
 
     def body(code: Code, sums: Value, u: Value, s: Value) -> None:
-        code.put_as(dot4(code, *(code.get_as(p, code.ints) for p in (sums, u, s))), sums)
+        loaded = [code.get_as(p, code.ints) for p in (sums, u, s)]
+        code.put_as(code.add(dot4(code, *loaded), dot2(code, *loaded)), sums)
 
     module.function("test", [PTR] * 3, body, export="test")
     machine = binding.Target.from_triple(triple).create_target_machine(cpu="generic")

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.blocks import Unit, Word
 from rlxflow.backends.cpu.code import Code, Value
+from rlxflow.backends.cpu.k_blocks import Half
+from rlxflow.backends.cpu.k_tiles import k_forms
 from rlxflow.dtypes import q2_k
 
 
-def _runs(unit: Unit) -> list[Run]:
-    d, dmin = unit.number(0), unit.number(1)
+def _half(unit: Unit) -> Half:
+    def codes(q: int, g: int) -> Value:
+        return unit.bits(unit.word(2 + 4 * (q % 2) + g, per_half=10), q // 2 * 2, 3)
 
-    def run(q: int) -> Run:
-        def codes(g: int) -> Value:
-            return unit.bits(unit.word(2 + 4 * (q % 2) + g, per_half=10), q // 2 * 2, 3)
-
-        both = unit.word(q // 4, per_half=10)
-        scale, low = (unit.byte(unit.bits(both, s, 15), q % 4) for s in (0, 4))
-        return Run(16 * q, 16, codes, unit.code.fmul(d, scale), low=unit.code.fmul(dmin, low))
-
-    return [run(q) for q in range(8)]
+    both = [unit.word(i, per_half=10) for i in (0, 1)]
+    scales, minima = ([unit.bits(word, s, 15) for word in both] for s in (0, 4))
+    factors = [unit.byte(scales[q // 4], q % 4) for q in range(8)]
+    return Half(16, codes, unit.number(0), factors, least=unit.number(1), minima=minima)
 
 
 def _arrange(_: Code, word: Word) -> Iterable[Value]:
     return map(word, (0, 1, *range(4, 12), 2, 3, *range(12, 20)))
 
 
-FORMS = forms_of(Blocks(q2_k, unit=128, halves=2, runs=_runs, halves_last=True, arrange=_arrange))
+FORMS = k_forms(q2_k, _half, numbers=2, last=True, arrange=_arrange)

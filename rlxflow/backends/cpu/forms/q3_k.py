@@ -9,32 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.blocks import Unit, Word
 from rlxflow.backends.cpu.code import Code, Value
 from rlxflow.backends.cpu.high_bits import beside_low, high_word, low_word
+from rlxflow.backends.cpu.k_blocks import Half
+from rlxflow.backends.cpu.k_tiles import k_forms
 from rlxflow.dtypes import q3_k
 
 HALF = 12
 
 
-def _runs(unit: Unit) -> list[Run]:
-    code, d = unit.code, unit.number(0)
-    high = unit.by_half(unit.word(2), 4)
+def _half(unit: Unit) -> Half:
+    """Codes are 8 times as large as in the file, so that their zero is 32, and d an eighth."""
+    code = unit.code
 
-    def run(q: int) -> Run:
-        def codes(g: int) -> Value:
-            at = 4 * (q % 2) + g
-            crumbs = unit.bits(unit.word(3 + low_word(at), HALF), q // 2 * 2, 3)
-            third = unit.bits(unit.word(3 + high_word(at), HALF), at % 2 * 4 + q // 2 - 2, 4)
-            return code.or_(crumbs, third)
+    def codes(q: int, g: int) -> Value:
+        at = 4 * (q % 2) + g
+        crumbs = unit.bits(unit.word(3 + low_word(at), HALF), q // 2 * 2 - 3, 24)
+        third = unit.bits(unit.word(3 + high_word(at), HALF), at % 2 * 4 + q // 2 - 5, 32)
+        return code.or_(crumbs, third)
 
+    def factor(q: int) -> Value:
         low = unit.bits(unit.by_half(unit.word(q // 4), 4), 0, 15)
-        scales = code.or_(low, unit.bits(high, q // 4 * 2 - 4, 48))
-        scale = code.fsub(unit.byte(scales, q % 4), code.fill(32.0))
-        return Run(16 * q, 16, codes, code.fmul(d, scale), zero=4)
+        scales = code.or_(low, unit.bits(unit.by_half(unit.word(2), 4), q // 4 * 2 - 4, 48))
+        return code.sub(unit.byte(scales, q % 4), code.fill_int(32))
 
-    return [run(q) for q in range(8)]
+    scale = code.fmul(unit.number(0), code.fill(1 / 8))
+    return Half(16, codes, scale, [factor(q) for q in range(8)], zero=32)
 
 
 def _arrange(code: Code, word: Word) -> Iterable[Value]:
@@ -42,4 +43,4 @@ def _arrange(code: Code, word: Word) -> Iterable[Value]:
     yield from beside_low(code, word, 0, (range(8, 16), range(16, 24)))
 
 
-FORMS = forms_of(Blocks(q3_k, unit=128, halves=1, runs=_runs, halves_last=True, arrange=_arrange))
+FORMS = k_forms(q3_k, _half, numbers=1, last=True, arrange=_arrange)

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.blocks import Unit, Word
 from rlxflow.backends.cpu.code import Code, Value
 from rlxflow.backends.cpu.high_bits import beside_low, high_word, low_word
-from rlxflow.backends.cpu.six_bits import six_bit_run, six_bit_scales
+from rlxflow.backends.cpu.k_blocks import Half
+from rlxflow.backends.cpu.k_tiles import k_forms
+from rlxflow.backends.cpu.six_bits import six_bit_scales
 from rlxflow.dtypes import q5_k
 
 HALF = 20
 
 
-def _runs(unit: Unit) -> list[Run]:
-    scales = six_bit_scales(unit)
+def _half(unit: Unit) -> Half:
+    scales, minima = six_bit_scales(unit)
 
-    def run(q: int) -> Run:
-        def codes(g: int) -> Value:
-            nibbles = unit.bits(unit.word(3 + low_word(q // 2 * 8 + g), HALF), q % 2 * 4, 15)
-            fifth = unit.bits(unit.word(3 + high_word(g), HALF), g % 2 * 4 + q - 4, 16)
-            return unit.code.or_(nibbles, fifth)
+    def codes(q: int, g: int) -> Value:
+        nibbles = unit.bits(unit.word(3 + low_word(q // 2 * 8 + g), HALF), q % 2 * 4, 15)
+        fifth = unit.bits(unit.word(3 + high_word(g), HALF), g % 2 * 4 + q - 4, 16)
+        return unit.code.or_(nibbles, fifth)
 
-        return six_bit_run(unit, q, codes, scales)
-
-    return [run(q) for q in range(4)]
+    factors = [unit.byte(scales, q) for q in range(4)]
+    return Half(32, codes, unit.number(0), factors, least=unit.number(1), minima=[minima])
 
 
 def _arrange(code: Code, word: Word) -> Iterable[Value]:
@@ -37,4 +36,4 @@ def _arrange(code: Code, word: Word) -> Iterable[Value]:
     yield from beside_low(code, word, 3, (range(11, 27), range(27, 43)))
 
 
-FORMS = forms_of(Blocks(q5_k, unit=128, halves=2, runs=_runs, arrange=_arrange))
+FORMS = k_forms(q5_k, _half, numbers=2, arrange=_arrange)

@@ -9,30 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rlxflow.backends.cpu.block_tiles import forms_of
-from rlxflow.backends.cpu.blocks import Blocks, Run, Unit, Word
+from rlxflow.backends.cpu.blocks import Unit, Word
 from rlxflow.backends.cpu.code import Code, Value
+from rlxflow.backends.cpu.k_blocks import Half
+from rlxflow.backends.cpu.k_tiles import k_forms
 from rlxflow.dtypes import q6_k
 
 HALF = 26
 
 
-def _runs(unit: Unit) -> list[Run]:
-    code, d = unit.code, unit.number(0)
+def _half(unit: Unit) -> Half:
+    code = unit.code
 
-    def run(q: int) -> Run:
-        def codes(g: int) -> Value:
-            first = 2 + 6 * q + g // 4 * 3
-            if g % 4 < 3:
-                return unit.bits(unit.word(first + g % 4, HALF), 0, 63)
-            pairs = [unit.bits(unit.word(first + i, HALF), 6 - 2 * i, 3 << 2 * i) for i in range(3)]
-            return code.or_(code.or_(*pairs[:2]), pairs[2])
+    def codes(q: int, g: int) -> Value:
+        first = 2 + 3 * q
+        if g < 3:
+            return unit.bits(unit.word(first + g, HALF), 0, 63)
+        pairs = [unit.bits(unit.word(first + i, HALF), 6 - 2 * i, 3 << 2 * i) for i in range(3)]
+        return code.or_(code.or_(*pairs[:2]), pairs[2])
 
-        scales = unit.word(q // 2, HALF)
-        factors = tuple(unit.signed_byte(scales, q % 2 * 2 + i) for i in (0, 1))
-        return Run(32 * q, 32, codes, d, zero=32, factors=factors)
-
-    return [run(q) for q in range(4)]
+    factors = [unit.signed_byte(unit.word(q // 4, HALF), q % 4) for q in range(8)]
+    return Half(16, codes, unit.number(0), factors, zero=32)
 
 
 def _arrange(code: Code, word: Word) -> Iterable[Value]:
@@ -49,4 +46,4 @@ def _arrange(code: Code, word: Word) -> Iterable[Value]:
                     yield code.or_(codes[i], code.byte_bits(codes[3], 2 * i - 6, 192))
 
 
-FORMS = forms_of(Blocks(q6_k, unit=128, halves=1, runs=_runs, halves_last=True, arrange=_arrange))
+FORMS = k_forms(q6_k, _half, numbers=1, last=True, arrange=_arrange)

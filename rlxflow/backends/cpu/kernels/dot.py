@@ -1,4 +1,4 @@
-"""Products of bytes: four neighbouring ones of each lane, summed into i32."""
+"""Products of four neighbouring bytes of each lane, or of its two halves, summed into i32."""
 
 from __future__ import annotations
 
@@ -29,6 +29,27 @@ def dot4(code: Code, sums: Value, unsigned: Value, signed: Value) -> Value:
     for a, b in pairs:
         sums = code.add(sums, code.call(multiply, [a, b]))
     return sums
+
+
+def dot2(code: Code, sums: Value, a: Value, b: Value) -> Value:
+    """sums + Σ a·b over the 2 i16 of each i32 lane; exact where that fits."""
+    target, kind = code.owner.target, code.ints
+    if "x86" in target.triple:
+        shorts = ir.VectorType(I16, 2 * code.lanes)
+        multiply = code.owner.intrinsic(f"llvm.x86.{_X86_BITS[code.lanes]}", kind, [shorts, shorts])
+        return code.add(sums, code.call(multiply, [code.bitcast(a, shorts), code.bitcast(b, shorts)]))
+    sixteen = code.fill_int(16)
+    for x, y in ((code.shl(a, sixteen), code.shl(b, sixteen)), (a, b)):
+        sums = code.add(sums, code.mul(code.ashr(x, sixteen), code.ashr(y, sixteen)))
+    return sums
+
+
+def shifted(code: Code, value: Value, count: Value) -> Value:
+    """value · 2^count per lane, by the instruction that takes counts from memory, where there is one."""
+    if code.lanes < 16:
+        return code.shl(value, count)
+    shift = code.owner.intrinsic("llvm.x86.avx512.psllv.d.512", code.ints, [code.ints] * 2)
+    return code.call(shift, [value, count])
 
 
 def _splat16(kind: ir.VectorType, x: int) -> Value:

@@ -13,7 +13,8 @@ from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.bfloat import pairs_of
 from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
 from rlxflow.backends.cpu.kernels.quantise_32 import quantise_32
-from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised, Quantised32
+from rlxflow.backends.cpu.kernels.quantise_k import find_powers, write_sums
+from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised, Quantised32, QuantisedK
 from rlxflow.quick_dataclass import dataclass
 
 SMALLEST = 1e-30  # of a block's range; below, all its q are 0, so that the reciprocal stays finite
@@ -51,6 +52,8 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
                 by_32(source, target)
             elif isinstance(kernel.layout, Bf16Pairs):
                 _pairs(code, kernel.layout, kernel.depth, source, target)
+            elif isinstance(kernel.layout, QuantisedK):
+                _k_blocks(code, kernel.layout, kernel.depth, source, target)
             else:
                 assert isinstance(kernel.layout, Quantised)
                 _blocks(code, kernel.layout, kernel.depth, source, target)
@@ -90,6 +93,20 @@ def _blocks(code: Code, layout: Quantised, depth: int, x: Value, out: Value) -> 
     code.loop(0, whole, 1, lambda number, _: block(number, layout.block))
     if rest:
         block(whole, rest)
+
+
+def _k_blocks(code: Code, layout: QuantisedK, depth: int, x: Value, out: Value) -> None:
+    def block(number: Value, _: tuple[Value, ...]) -> None:
+        source = code.at(x, code.mul(number, i64(layout.block)))
+        own = code.at(out, code.mul(number, i64(layout.words)))
+        vectors = [code.get_vector(source, j) for j in range(0, layout.block, code.lanes)]
+        top, powers = find_powers(code, layout, vectors, own)
+        factor = _scale(code, top, 127.0 * 2**layout.most, code.at(own, layout.scale))
+        per_power = len(vectors) // len(powers)
+        scaled = [code.fmul(v, code.fmul(factor, powers[i // per_power])) for i, v in enumerate(vectors)]
+        write_sums(code, layout, _write(code, layout.block, scaled, code.at(own, layout.values)), own)
+
+    code.loop(0, depth // layout.block, 1, block)
 
 
 def _block(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
