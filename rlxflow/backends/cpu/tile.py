@@ -22,7 +22,7 @@ class Tile:
 
     code: Code
     height: int
-    shared: bool  # several tiles meet one panel
+    shared: bool  # many tiles meet one panel
     x: Value
     starts: Value
     packed: Value
@@ -84,10 +84,10 @@ class Tile:
     def fetch(self, word: Value) -> None:
         """Prefetch `pace` words from `ahead` + `pace`·`word` on: what is needed soon, or nothing that exists.
 
-        Where many tiles meet one panel, they have a share each of the next one, and fetch it into the nearest
-        cache. Of one or two tiles, the first fetches its own panel, some rows ahead, into the second level,
-        which can wait for more reads at once; the other finds it there. One or two rows are faster than
-        memory: half of their lines are left to the processor's own ways.
+        Tiles that meet one panel have a share each of the next one. Many fetch it into the nearest cache; two
+        into the second level, which can wait for more reads at once. A single tile fetches its own panel, a
+        few rows ahead. One or two rows are faster than memory: half of their lines are left to the
+        processor's own ways.
         """
         code = self.code
         place = code.mul(word, self.pace)

@@ -17,8 +17,8 @@ from rlxflow.backends.cpu.tile import LINE, TILE_ARGUMENTS
 from rlxflow.quick_dataclass import dataclass
 
 PREFETCH = 64  # rows of a panel: the time of so many steps covers a read from main memory
-FEW_TILES = 2  # of a panel: the first one fetches it; more fetch the next one together; see `Tile.fetch`
-TILES_PER_BLOCK = 5  # tiles of rows that meet a panel before the next one: their x stays in the cache
+FEW_TILES = 2  # of a panel: memory is what they wait for; see `Tile.fetch`
+TILES_PER_BLOCK = 5  # largest tiles of rows that meet a panel before the next one: their x stays in the cache
 NEAR_WORDS = 1 << 17  # of x that meet an unpacked panel before the next one: half a second-level cache
 
 
@@ -60,7 +60,8 @@ def scratch_floats(gemm: Gemm, target: Target) -> int:
     form = find_form(gemm.form)
     if form.unpacked is not None:
         return form.unpacked.words(gemm.depth) * target.panel
-    return 0 if form.starts is None else TILES_PER_BLOCK * form.tile_rows(target)
+    height = form.tile_rows(target)
+    return 0 if form.starts is None else _tiles_per_block(target, height) * height
 
 
 def _products(
@@ -73,9 +74,9 @@ def _products(
     words, height = form.words(gemm.depth), tiled.tile_rows(target)
     low, high = share(code, frame, i64(-(-gemm.columns // target.panel)))
     tail = _tail(module, gemm)
-    most = (
-        TILES_PER_BLOCK if unpacked is None else max(TILES_PER_BLOCK, NEAR_WORDS // gemm.x_stride // height)
-    )
+    most = _tiles_per_block(target, height)
+    if unpacked is not None:
+        most = max(most, NEAR_WORDS // gemm.x_stride // height)
     blocks = code.sdiv(code.add(count, i64(height * most - 1)), i64(height * most))
 
     def rows_block(number: Value, _: tuple[Value, ...]) -> None:
@@ -86,7 +87,6 @@ def _products(
         least, extra = code.sdiv(size, tiles), code.srem(size, tiles)
         few = code.icmp_signed("<=", tiles, i64(FEW_TILES))
         pace = code.sdiv(code.add(tiles, i64(target.panel - 1)), tiles)
-        pace = code.select(few, i64(0), pace)  # nothing is left for the second of two
         scratch = read(code, frame, Frame.SCRATCH)
         if form.starts is not None:
             _starts(code, gemm, form.starts(module), x, start, size, scratch)
@@ -115,9 +115,11 @@ def _products(
                 if unpacked is not None:
                     run(True, part, pace)
                 else:
-                    with code.if_else(code.and_(few, code.icmp_signed("==", i, i64(0)))) as (then, otherwise):
+                    alone = code.icmp_signed("==", tiles, i64(1))
+                    ahead = code.select(alone, code.at(packed, PREFETCH * target.panel), part)
+                    with code.if_else(few) as (then, otherwise):
                         with then:
-                            run(False, code.at(packed, PREFETCH * target.panel), i64(target.panel))
+                            run(False, ahead, pace)
                         with otherwise:
                             run(True, part, pace)
                 if tail is not None:
@@ -129,6 +131,11 @@ def _products(
         code.loop(low, high, 1, panel)
 
     code.loop(0, blocks, 1, rows_block)
+
+
+def _tiles_per_block(target: Target, height: int) -> int:
+    """Tiles of at most so many rows."""
+    return -(-TILES_PER_BLOCK * target.tile_rows // height)
 
 
 def _starts(
