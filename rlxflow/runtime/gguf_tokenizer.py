@@ -45,8 +45,8 @@ def _byte_level_bpe(vocab: GgufVocab) -> tuple[tokenizers.Tokenizer, SpecialToke
     if vocab.merges is None:
         vocab.refuse("has no tokenizer.ggml.merges")
     pre = PRE_TOKENIZERS[vocab.pre]
-    merges = [_merge(vocab, merge) for merge in vocab.merges]
-    backend = Backend(models.BPE(_ids(vocab.tokens), merges, ignore_merges=pre.ignore_merges))
+    merges = _merges(vocab, vocab.merges)
+    backend = Backend(models.BPE(vocab.ids, merges, ignore_merges=pre.ignore_merges))
     if pre.nfc:
         backend.normalizer = normalizers.NFC()
     splits = [pre_tokenizers.Split(Regex(split), "isolated") for split in pre.splits]
@@ -73,7 +73,7 @@ def _sentencepiece_bpe(vocab: GgufVocab) -> tuple[tokenizers.Tokenizer, SpecialT
     add_prefix = vocab.add_space_prefix is not False
     backend = Backend(
         models.BPE(
-            _ids(vocab.tokens),
+            vocab.ids,
             _merges_by_score(vocab, vocab.scores),
             unk_token=vocab.tokens[special_ids["unk"]],
             fuse_unk=True,
@@ -100,7 +100,7 @@ def _word_piece(vocab: GgufVocab) -> tuple[tokenizers.Tokenizer, SpecialTokens]:
     from tokenizers import Tokenizer as Backend, decoders, models, normalizers, pre_tokenizers
 
     tokens = tuple(_bert_spelling(vocab, token_id) for token_id in range(len(vocab.tokens)))
-    ids = _ids(tokens)
+    ids = dict(zip(tokens, range(len(tokens)), strict=True))
     if len(ids) != len(tokens):
         vocab.refuse("has tokens that are equal once ▁ and ## are restored")
     by_name = {"cls": "[CLS]", "sep": "[SEP]", "unk": "[UNK]", "pad": "[PAD]", "mask": "[MASK]"}
@@ -132,12 +132,15 @@ _BUILDERS: dict[str, Callable[[GgufVocab], tuple[Any, SpecialTokens]]] = {
 }
 
 
-def _ids(tokens: tuple[str, ...]) -> dict[str, int]:
-    return dict(zip(tokens, range(len(tokens)), strict=True))
+def _merges(vocab: GgufVocab, merges: tuple[str, ...]) -> list[tuple[str, str]]:
+    """A merge is two tokens with a space between; the first may itself start with a space."""
+    found = [(first, second) for first, _, second in [merge.partition(" ") for merge in merges]]
+    if not all(first and second for first, second in found):
+        found = [_merge(vocab, merge) for merge in merges]
+    return found
 
 
 def _merge(vocab: GgufVocab, merge: str) -> tuple[str, str]:
-    """A merge is two tokens with a space between; the first may itself start with a space."""
     cut = merge.find(" ", 1)
     if cut < 0:
         vocab.refuse(f"has a merge without two parts: {printable(merge, 40)!r}")
@@ -206,10 +209,11 @@ def _add_tokens(backend: tokenizers.Tokenizer, vocab: GgufVocab) -> None:
     """Tokens that are matched whole, before the text is normalised or cut."""
     from tokenizers import AddedToken
 
+    kinds = {UNKNOWN, CONTROL, USER_DEFINED}
     added = [
-        AddedToken(token, normalized=False, special=kind != USER_DEFINED)
-        for token, kind in zip(vocab.tokens, vocab.types or (), strict=False)
-        if kind in (UNKNOWN, CONTROL, USER_DEFINED)
+        AddedToken(vocab.tokens[token_id], normalized=False, special=kind != USER_DEFINED)
+        for token_id, kind in enumerate(vocab.types or ())
+        if kind in kinds
     ]
     backend.add_special_tokens([token for token in added if token.special])
     backend.add_tokens([token for token in added if not token.special])

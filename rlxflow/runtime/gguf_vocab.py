@@ -6,6 +6,7 @@ Keys: ggml's docs/gguf.md, section "Tokenizer" (`tokenizer.ggml.*`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 from rlxflow.errors import TokenizerError, printable
@@ -35,7 +36,7 @@ class GgufVocab:
 
     model: str
     pre: str | None
-    tokens: tuple[str, ...]
+    ids: dict[str, int]
     types: tuple[int, ...] | None
     scores: tuple[float, ...] | None
     merges: tuple[str, ...] | None
@@ -44,6 +45,11 @@ class GgufVocab:
     add_eos: bool | None
     add_space_prefix: bool | None
     where: str
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens in the order of their ids."""
+        return tuple(self.ids)
 
     def type_of(self, token_id: int) -> int:
         return 1 if self.types is None else self.types[token_id]
@@ -62,21 +68,21 @@ def read_vocab(metadata: Mapping[str, Any], where: str) -> GgufVocab:
     model = _value(metadata, "model", str, where)
     if model is None:
         refuse("has no tokenizer.ggml.model", where)
-    tokens = _tokens(metadata, where)
-    types = _list(metadata, "token_type", int, where, len(tokens))
-    scores = _list(metadata, "scores", float, where, len(tokens))
+    ids = _ids(metadata, where)
+    types = _list(metadata, "token_type", int, where, len(ids))
+    scores = _list(metadata, "scores", float, where, len(ids))
     merges = _list(metadata, "merges", str, where)
     special_ids = {}
     for role, keys in _SPECIAL_KEYS.items():
         token_id = next((i for key in keys if (i := _value(metadata, key, int, where)) is not None), None)
-        if token_id is not None and not 0 <= token_id < len(tokens):
-            refuse(f"has {keys[0]} = {token_id}, beyond its {len(tokens)} tokens", where)
+        if token_id is not None and not 0 <= token_id < len(ids):
+            refuse(f"has {keys[0]} = {token_id}, beyond its {len(ids)} tokens", where)
         if token_id is not None:
             special_ids[role] = token_id
     return GgufVocab(
         model=model,
         pre=_value(metadata, "pre", str, where),
-        tokens=tokens,
+        ids=ids,
         types=None if types is None else tuple(types),
         scores=None if scores is None else tuple(scores),
         merges=None if merges is None else tuple(merges),
@@ -97,17 +103,20 @@ def refuse(problem: str, where: str) -> NoReturn:
     )
 
 
-def _tokens(metadata: Mapping[str, Any], where: str) -> tuple[str, ...]:
+def _ids(metadata: Mapping[str, Any], where: str) -> dict[str, int]:
+    """The id of every token."""
     tokens = _list(metadata, "tokens", str, where)
     if not tokens:
         refuse("has no tokenizer.ggml.tokens", where)
-    # An empty token can never be matched; the name llama.cpp gives it keeps its id taken.
-    named = tuple(token or f"[EMPTY_{token_id}]" for token_id, token in enumerate(tokens))
-    if len(set(named)) < len(named):
+    if "" in tokens:
+        # An empty token can never be matched; the name llama.cpp gives it keeps its id taken.
+        tokens = [token or f"[EMPTY_{token_id}]" for token_id, token in enumerate(tokens)]
+    ids = dict(zip(tokens, range(len(tokens)), strict=True))
+    if len(ids) < len(tokens):
         first: dict[str, int] = {}
-        token, token_id = next((t, i) for i, t in enumerate(named) if first.setdefault(t, i) != i)
+        token, token_id = next((t, i) for i, t in enumerate(tokens) if first.setdefault(t, i) != i)
         refuse(f"has token {printable(token, 40)!r} twice, as {first[token]} and {token_id}", where)
-    return named
+    return ids
 
 
 def _value(metadata: Mapping[str, Any], key: str, kind: type, where: str) -> Any:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from rlxflow.backends.cpu.constants import Constants
-from rlxflow.backends.cpu.form import Form, find_form
+from rlxflow.backends.cpu.form import Form, WordForm, find_form
 from rlxflow.backends.cpu.memory import Room
 from rlxflow.backends.cpu.plan import Constant
 from rlxflow.backends.cpu.relative_bias import bias_rows, buckets_of, table_of
@@ -80,9 +80,11 @@ def _encoded_rows(values: tuple[Value, ...], constants: Constants, form: Form) -
         start = 0
         while start < len(array):
             room = ROWS_AT_A_TIME - sum(map(len, held))
+            if not (held or isinstance(form, WordForm)):  # these rows are read where they are
+                room = max(room, (len(array) - start) // room * room)
             held.append(_encoded(form, dtype, array[start : start + room]))
             start += room
-            if sum(map(len, held)) == ROWS_AT_A_TIME:
+            if sum(map(len, held)) % ROWS_AT_A_TIME == 0:
                 yield np.concatenate(held) if len(held) > 1 else held[0]
                 held = []
     if held:
