@@ -13,6 +13,12 @@ from compare import Array
 from rlxflow.backends.cpu.checked import emit_controls
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.code import PTR, Module, i64
+from rlxflow.backends.cpu.frame import Frame
+from rlxflow.backends.cpu.kernels.cached_attention import (
+    CachedAttention,
+    cached_attention_kernel,
+    scratch_floats,
+)
 from rlxflow.backends.cpu.kernels.head_group import HeadGroup
 from rlxflow.backends.cpu.kernels.prompt_attention import can_attend, places, prompt_item
 from rlxflow.backends.cpu.kernels.running_softmax import Shape
@@ -106,3 +112,48 @@ def test_a_token_has_the_same_bits_in_any_chunk() -> None:
     whole = run(PLAIN, q, k, v, aligned((2,)), 0)
     later = run(PLAIN, q[70:].copy(), k, v, aligned((2,)), 70)
     assert np.array_equal(whole[70:], later)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 1), (6, 6), (12, 2)])
+def test_items_of_a_step_make_up_all_prompts(heads: int, kv_heads: int) -> None:
+    """Sequences of different lengths, so with items of different sizes; in any number of parts the same bits,
+    every access checked."""
+    strides = {"q_stride": heads * 32, "out_stride": heads * 32}
+    a = CachedAttention(heads, kv_heads, 32, 0.2, 0, 0.0, half=False, bf16=True, **strides)
+    module, target, rng = Module(host_target(), checked=True), host_target(), np.random.default_rng(heads)
+    kernel = cached_attention_kernel(module, a)
+    module.function("test", [PTR] * 7, lambda code, *p: code.call(kernel, p) and None, export="test")
+    emit_controls(module)
+    code = LoadedCode(compile_text(str(module.ir), target), target)
+    pasts, lengths = [0, 129, 70], [300, 64, 90]
+    spans = [range(past, past + n) for past, n in zip(pasts, lengths, strict=True)]
+    tables = {
+        Frame.POSITION: np.concatenate([np.arange(s.start, s.stop, dtype=np.int32) for s in spans]),
+        Frame.OFFSETS: np.cumsum([0, *lengths], dtype=np.int32),
+        Frame.BATCH_ROW: np.arange(3, dtype=np.int32),
+        Frame.SCRATCH: aligned((scratch_floats(a, target),)),
+    }
+    q = aligned((sum(lengths), heads * 32))
+    keys, values = (aligned((3, kv_heads, 300, 32)) for _ in "kv")
+    for x in (q, keys, values):
+        x[:] = rng.standard_normal(x.shape)
+    ranges, results = aligned((3, target.row_stride(a.range_floats))), []
+    for parts in (1, 5):
+        out, frame, checks = aligned(q.shape), aligned((Frame.SIZE,), np.int64), CheckedCalls(code)
+        frame[[Frame.TOKENS, Frame.SEQUENCES, Frame.PARTS, Frame.CACHE_CAPACITY]] = len(q), 3, parts, 300
+        frame[list(tables)] = [address(table) for table in tables.values()]
+        for part in range(parts):
+            frame[Frame.PART] = part
+            checks.begin([frame, *tables.values(), q, keys, values, ranges, out])
+            run = code.function("test", *[ctypes.c_void_p] * 7)
+            run(*map(address, (frame, q, keys, values)), None, address(ranges), address(out))
+            checks.end(["test"])
+        results.append(out)
+    assert np.array_equal(*results)
+    plain = replace(PLAIN, shape=a.group.shape)
+    for s, (span, first) in enumerate(zip(spans, tables[Frame.OFFSETS], strict=False)):
+        asked, got = (x[first : first + len(span)].reshape(len(span), kv_heads, -1, 32) for x in (q, out))
+        for h in range(kv_heads):
+            k, v = (x[s, h, : span.stop] for x in (keys, values))
+            want = attend(plain, asked[:, h], k, v, np.zeros(1), span.start)
+            assert np.abs(got[:, h] - want).max() < 4e-3
