@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import NoReturn
 
@@ -64,23 +65,30 @@ class Cursor:
         """A u64 length and that many bytes."""
         return self.take(self.count(what, limit, item_bytes=1), what)
 
-    def raw_strings(self, number: int, what: str, limit: int) -> list[bytes]:
-        """So many strings. Vocabularies are long: what lies whole in the window is cut out of it at once."""
+    def strings(self, number: int, what: str, limit: int) -> list[str]:
+        """So many strings; those that are not UTF-8 keep their bytes as surrogate escapes.
+
+        Vocabularies are long: what lies whole in the window is cut out of it in one go, and all is decoded
+        at once.
+        """
         found: list[bytes] = []
+        length_at = _U64.unpack_from
         while len(found) < number:
             window, start = self._window, self.at - self._window_at
-            end, left = len(window), number - len(found)
-            while left and start + 8 <= end:
+            end = len(window)
+            for _ in range(number - len(found)):
                 first = start + 8
-                stop = first + _U64.unpack_from(window, start)[0]
-                if stop - first > limit or stop > end:
+                if first > end:
+                    break
+                stop = first + length_at(window, start)[0]
+                if stop > end or stop - first > limit:
                     break
                 found.append(window[first:stop])
-                start, left = stop, left - 1
+                start = stop
             self.at = self._window_at + start
-            if left:
+            if len(found) < number:
                 found.append(self.raw_string(what, limit))  # moves the window, or says what is wrong
-        return found
+        return _decoded(found)
 
     def name(self, what: str, limit: int, code: str) -> str:
         """A string that must be UTF-8 and not empty (metadata keys, tensor names)."""
@@ -111,3 +119,11 @@ class Cursor:
 
     def place(self, at: int | None) -> str:
         return f"{printable(self.file.path)}:{self.at if at is None else at}"
+
+
+def _decoded(strings: list[bytes]) -> list[str]:
+    with contextlib.suppress(UnicodeDecodeError):
+        found = b"\0".join(strings).decode("utf-8").split("\0")
+        if len(found) == len(strings):  # or else one of them has such a byte itself
+            return found
+    return [string.decode("utf-8", "surrogateescape") for string in strings]

@@ -154,10 +154,7 @@ def _read_value(cursor: Cursor, kind: int, what: str, at: int) -> Any:
         cursor.unsupported(f"{what} is an array of arrays", "no model needs one; convert it again", at)
     if item_kind == _STRING:
         count = cursor.count(f"the length of {what}", MAX_ARRAY_ITEMS, item_bytes=8)
-        return [
-            raw.decode("utf-8", "surrogateescape")
-            for raw in cursor.raw_strings(count, what, MAX_STRING_BYTES)
-        ]
+        return cursor.strings(count, what, MAX_STRING_BYTES)
     if item_kind not in _NUMBERS:
         cursor.corrupt("RLX-W044", f"{what} has items of the unknown type {item_kind}", _CONVERT, at)
     width = np.dtype(_NUMBERS[item_kind]).itemsize

@@ -143,6 +143,12 @@ def test_G41_tokens_keep_their_bytes(path):
     assert texts[0] == "plain" and texts[3] == "ü"
 
 
+@pytest.mark.parametrize("tokens", [["plain", "", "ü"], ["a\0b", "c"], ["\0"], [""]], ids=repr)
+def test_strings_are_whole(path, tokens):
+    path.write_bytes(g.build(pairs=[g.encode("k", [t.encode() for t in tokens]), g.encode("after", "x")]))
+    assert GgufFile(path).metadata == {"k": tokens, "after": "x"}
+
+
 @pytest.mark.parametrize("trailing", [0, 1, 31, 4096], ids=lambda n: f"trailing-{n}")
 @pytest.mark.parametrize("alignment", [1, 8, 32, 2**20])
 @pytest.mark.parametrize("version", [2, 3])
