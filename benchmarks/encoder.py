@@ -31,7 +31,8 @@ from alone import Disturbance, timing_lock
 from engines import Files, engine, minilm_files
 
 CASES = ["1x8", "1x16", "1x32", "1x64", "1x128", "1x256", "8x32", "8x128", "32x64", "32x128", "mixed"]
-DEFAULT = ["rlxflow", "reference", "torch", "onnxruntime", "onnxruntime-fused", "openvino", "ctranslate2"]
+DEFAULT = ["rlxflow", "reference", "torch", "torch-compiled", "onnxruntime", "onnxruntime-fused", "openvino",
+           "ctranslate2", "llama.cpp"]  # fmt: skip
 HIDDEN, FFN, LAYERS = 384, 1536, 6
 TURN_SECONDS = 0.1
 CLS, SEP = 101, 102

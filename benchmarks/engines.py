@@ -25,7 +25,7 @@ Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Files:
-    """The model's directory, and a directory for what is made from it: ONNX and CTranslate2 files."""
+    """The model's directory, and a directory for what is made from it: ONNX, CTranslate2 and GGUF files."""
 
     model: Path
     made: Path
@@ -41,6 +41,10 @@ class Files:
     @property
     def int8_onnx(self) -> Path:
         return self.made / "int8.onnx"
+
+    @property
+    def gguf(self) -> Path:
+        return self.made / "f32.gguf"
 
     @property
     def ctranslate2(self) -> Path:
@@ -137,6 +141,12 @@ def ctranslate2_engine(files: Files, threads: int, compute_type: str = "float32"
     return run
 
 
+def llama_cpp(files: Files, threads: int) -> Run:
+    from llama_encoder import llama_cpp_run
+
+    return llama_cpp_run(files.gguf, threads)
+
+
 ENGINES: dict[str, Callable[[Files, int], Run]] = {
     "rlxflow": rlxflow_engine,
     "reference": reference,
@@ -147,6 +157,7 @@ ENGINES: dict[str, Callable[[Files, int], Run]] = {
     "onnxruntime-int8": lambda files, threads: onnxruntime_engine(files.int8_onnx, threads),
     "openvino": openvino_engine,
     "ctranslate2": ctranslate2_engine,
+    "llama.cpp": llama_cpp,
     "ctranslate2-int8": lambda files, threads: ctranslate2_engine(files, threads, "int8"),
 }
 
@@ -229,11 +240,18 @@ def minilm_files(made: Path | None = None) -> Iterator[Files]:
         yield files
 
 
+def convert_gguf(files: Files) -> None:
+    from llama_encoder import export_gguf
+
+    export_gguf(files.model, files.gguf)
+
+
 def make(files: Files) -> None:
     """Make what the engines need of files. What fails is said, and leaves out the engines that need it."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")  # the exporters warn of much that accuracy is then measured for
-    for made, maker in ((files.int8_onnx, export_onnx), (files.ctranslate2, convert_ctranslate2)):
+    makers = {files.int8_onnx: export_onnx, files.ctranslate2: convert_ctranslate2, files.gguf: convert_gguf}
+    for made, maker in makers.items():
         if not made.exists():
             try:
                 maker(files)
