@@ -14,8 +14,6 @@ infinity in x makes NaN of its row, whatever the weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
@@ -24,6 +22,7 @@ from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.dtypes import Array
+from rlxflow.quick_dataclass import dataclass
 
 PART = 16  # a third of a block: single elements, the first ones of pairs, the second ones
 BLOCK = 3 * PART
@@ -46,17 +45,19 @@ class PairedForm(WordForm):
 
     def encode(self, rows: Array) -> Array:
         rows = rows.astype(np.float32, copy=False)
-        whole = rows.shape[1] // BLOCK * BLOCK
+        (count, depth), whole = rows.shape, rows.shape[1] // BLOCK * BLOCK
+        words = np.empty((count, depth + 2), np.float32)  # filled in place: memory taken anew costs most
+        read, kept = (a[:, :whole].reshape(count, -1, *s) for a, s in ((rows, (3, PART)), (words, (PART, 3))))
         with np.errstate(all="ignore"):  # weights that are not finite
-            top = np.abs(rows).max(1, initial=0)
+            top = np.maximum(rows.max(1, initial=0), -rows.min(1, initial=0))
             shift = np.clip(1 - np.frexp(top)[1], -LARGEST_SHIFT, LARGEST_SHIFT)
-            scaled = np.ldexp(rows, shift[:, None])
-            blocks = scaled[:, :whole].reshape(len(rows), -1, 3, PART)
-            products = -(blocks[:, :, 1].astype(np.float64) * blocks[:, :, 2]).sum((1, 2))
-            scale = np.where(top == 0, 0, np.ldexp(1.0, -shift))  # so that no rounding is left of zeros
-        ordered = blocks.transpose(0, 1, 3, 2).reshape(len(rows), -1)
-        last = np.stack([products, scale], 1).astype(np.float32)
-        return words_of(np.hstack([ordered, scaled[:, whole:], last]))
+            scale = np.ldexp(np.float32(1), shift)[:, None]
+            for part in range(3):
+                np.multiply(read[:, :, part], scale[:, None], out=kept[..., part])
+            np.multiply(rows[:, whole:], scale, out=words[:, whole:depth])
+            words[:, depth] = -np.einsum("nbj,nbj->n", kept[..., 1], kept[..., 2], dtype=np.float64)
+            words[:, depth + 1] = np.where(top == 0, 0, np.ldexp(1.0, -shift))  # no rounding is left of zeros
+        return words_of(words)
 
     def tile_rows(self, target: Target) -> int:
         """Fewer than of plain products: three vectors of weights are in registers, and sums of pairs."""
