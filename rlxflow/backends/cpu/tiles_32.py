@@ -42,17 +42,20 @@ class Block:
 Pair = tuple[Block, Block]  # in both vectors of a panel
 
 
-def forms_32(blocks: Blocks) -> tuple[BlockForm, BlockForm]:
-    """The forms of a format with blocks of 32: x as int8, and x as f32."""
-    return Form32(blocks, X), BlockForm(blocks, None)
+def forms_32(blocks: Blocks, plain: bool = False) -> tuple[BlockForm, BlockForm]:
+    """The forms of a format with blocks of 32: x as int8, and x as f32. `plain`: words are signed codes."""
+    return Form32(blocks, X, plain=plain), BlockForm(blocks, None)
 
 
+@dataclass(frozen=True)
 class Form32(BlockForm):
     """See `Form`."""
 
+    plain: bool = False
+
     @property
     def unpacked(self) -> Unpacked32:
-        return Unpacked32(self.blocks)
+        return Unpacked32(self.blocks, self.plain)
 
     def body(self, tile: Tile) -> None:
         _sums(tile, lambda number: _packed(tile.code, self.blocks, tile.packed, number))
@@ -60,14 +63,18 @@ class Form32(BlockForm):
 
 @dataclass(frozen=True)
 class Unpacked32:
-    """See `UnpackedPanels`. Words of a block: scale, low if there is one, -Σ code, a signed code per byte."""
+    """See `UnpackedPanels`. Words of a block: scale, low if there is one, -Σ code, a signed code per byte.
+
+    Plain codes stay where they are: in front of the blocks lies the address of the packed panel.
+    """
 
     blocks: Blocks
+    plain: bool
 
     @property
     def name(self) -> str:
         """Of its tiles: formats that are alike share them."""
-        return f"unpacked 32{' with low' * self._has_low}"
+        return f"unpacked 32{' with low' * self._has_low}{' plain' * self.plain}"
 
     @property
     def _has_low(self) -> bool:
@@ -75,10 +82,10 @@ class Unpacked32:
 
     @property
     def _block(self) -> int:
-        return 2 + self._has_low + X.block // 4
+        return 2 + self._has_low + (0 if self.plain else X.block // 4)
 
     def words(self, depth: int) -> int:
-        return depth // X.block * self._block
+        return self.plain + depth // X.block * self._block
 
     def tile_rows(self, target: Target) -> int:
         return INT8_HEIGHTS[target.name][-1]
@@ -92,36 +99,52 @@ class Unpacked32:
 
         def body(tile: Tile) -> None:
             code = tile.code
+            packed = code.get(tile.packed, 0, PTR) if self.plain else None
+
+            def one(number: Value, c: int) -> Block:
+                line = code.at(tile.line(self._start(code, number)), c * code.lanes)
+                own = (
+                    None
+                    if packed is None
+                    else Unit(code, self.blocks, code.at(packed, c * code.lanes), number)
+                )
+                return self._read(code, line, own)
 
             def read(number: Value) -> Pair:
                 tile.fetch(code.mul(number, i64(each)))
-                line = tile.line(code.mul(number, i64(self._block)))
-                first, second = (self._read(code, code.at(line, c * code.lanes)) for c in (0, 1))
-                return first, second
+                return one(number, 0), one(number, 1)
 
             _sums(tile, read)
 
         return micro_kernel(module, self.name, height, shared, body)
 
-    def _read(self, code: Code, line: Value) -> Block:
+    def _start(self, code: Code, number: Value) -> Value:
+        """The word where a block begins."""
+        return code.add(code.mul(number, i64(self._block)), i64(int(self.plain)))
+
+    def _read(self, code: Code, line: Value, packed: Unit | None) -> Block:
         panel, low = code.owner.target.panel, self._has_low
 
         def word(index: int) -> Value:
             return code.get_as(line, code.ints, index * panel)
 
         least = code.get_vector(line, panel) if low else None
-        return Block(code.get_vector(line, 0), least, word(1 + low), lambda g: word(2 + low + g))
+        codes = packed.word if packed is not None else lambda g: word(2 + low + g)
+        return Block(code.get_vector(line, 0), least, word(1 + low), codes)
 
     def unpack(self, module: Module) -> Value:
         """See `UnpackedPanels`."""
         panel = module.target.panel
 
         def body(code: Code, packed: Value, depth: Value, room: Value) -> None:
+            if self.plain:
+                code.put(packed, room)
+
             def block(number: Value, _: tuple[Value, ...]) -> None:
-                line = code.at(room, code.mul(number, i64(self._block * panel)))
+                line = code.at(room, code.mul(self._start(code, number), i64(panel)))
                 for c, own in enumerate(_packed(code, self.blocks, packed, number)):
                     lows = [] if own.low is None else [own.low]
-                    codes = map(own.codes, range(X.block // 4))
+                    codes = map(own.codes, range(0 if self.plain else X.block // 4))
                     for word, value in enumerate([own.scale, *lows, own.minus, *codes]):
                         code.put_as(value, line, word * panel + c * code.lanes)
 
