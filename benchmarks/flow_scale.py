@@ -7,8 +7,8 @@ Nothing is computed and no weight exists: the source only answers what a file he
 
 from __future__ import annotations
 
+import argparse
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -104,4 +104,6 @@ def main(depths: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(a) for a in sys.argv[1:]] or [100, 1000, 10000])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("layers", type=int, nargs="*", default=[100, 1000, 10000])
+    main(parser.parse_args().layers)
