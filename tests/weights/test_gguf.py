@@ -282,6 +282,7 @@ def test_G28_every_truncation(path):
 
 def test_G28_every_byte_flipped(path):
     content = damaged_file()
+    survive(path, content.replace(b"llama", b"other"))  # imports all recipes, which is not counted
     largest = 0
     tracemalloc.start()
     try:
