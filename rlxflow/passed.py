@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import rlxflow
 from rlxflow.disk_cache import cache_folder, keep, read_kept
 
 MOST = 64
@@ -64,7 +65,7 @@ def _key(checks: str, values: Mapping[str, Any]) -> str:
     if not is_plain(dict(values), 8):
         return ""
     try:
-        text = json.dumps([checks, values], sort_keys=True)
+        text = json.dumps([rlxflow.__version__, checks, values], sort_keys=True)
     except ValueError:  # whole numbers of thousands of digits
         return ""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=24).hexdigest()

@@ -6,7 +6,6 @@ import math
 from functools import cache
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from rlxflow.dtypes import Array
 
@@ -22,7 +21,7 @@ def _coefficients(degree: int) -> Array:
         t = np.maximum((u * 0.75 + 1.25) / 2, 1e-12)
         return np.array([math.log(math.erfc(2 / v - 2) / v) + (2 / v - 2) ** 2 for v in t])
 
-    return chebyshev.chebinterpolate(exponent, degree)
+    return np.polynomial.chebyshev.chebinterpolate(exponent, degree)
 
 
 def erf(x: Array) -> Array:
@@ -33,5 +32,6 @@ def erf(x: Array) -> Array:
     degree = 26 if x.dtype == np.float64 else 12
     a = np.minimum(np.abs(x), 6).astype(np.float64)
     t = 2 / (2 + a)
-    erfc = t * np.exp(chebyshev.chebval((2 * t - 1.25) / 0.75, _coefficients(degree)) - a * a)
+    exponent = np.polynomial.chebyshev.chebval((2 * t - 1.25) / 0.75, _coefficients(degree))
+    erfc = t * np.exp(exponent - a * a)
     return np.copysign(1 - erfc, x).astype(x.dtype)
