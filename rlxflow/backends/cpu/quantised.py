@@ -31,21 +31,14 @@ class Bf16Pairs:
 
 @dataclass(frozen=True)
 class Quantised:
-    """A row is blocks, one after the other; each is words of 4 bytes. Symmetric:
-
-    - its scale s, f32: max|x| / 127, so that x ≈ s·q;
-    - -Σ q, i32, of each of its groups (for weights that are stored with an offset);
-    - -s·Σ q, f32, of the whole block (for weights with a minimum);
-    - its q, int8 in -127 … 127, four to a word.
-
-    Affine, which is twice as fine where x leans to one side:
+    """A row is blocks, one after the other; words of a block:
 
     - its scale s, f32: (max x - min x) / 255, so that x ≈ low + s·q;
     - low, f32: min x;
     - its q, u8 in 0 … 255, four to a word.
 
-    The last word of q is filled up with zeros; there is room up to a multiple of 16. `block` and `group`
-    count elements and are multiples of 16. The last block of a row may be shorter, if it is one group.
+    The last word of q is filled up with zeros; there is room up to a multiple of 16. `block` counts elements
+    and is a multiple of 16. The last block of a row may be shorter.
 
     With `rotated`, and a power of two in a block, x is H·x in whole blocks: H is the symmetric
     Hadamard matrix of ±1, which spreads one large element over all of its block. Weights that are H·w / block
@@ -53,11 +46,10 @@ class Quantised:
     """
 
     block: int
-    group: int = 0  # 0: the whole block
-    affine: bool = False
     rotated: bool = False
 
     mixed: ClassVar[str] = "int8"
+    values: ClassVar[int] = 2  # words of a block before its q
 
     def runs_on(self, target: Target) -> bool:
         return True
@@ -66,16 +58,8 @@ class Quantised:
         """Whole blocks of a row of `depth` elements, and the elements of a shorter last one."""
         return divmod(depth, self.block)
 
-    def groups(self, size: int) -> int:
-        """Sums of a block of `size` elements."""
-        return size // self.group if self.group else 1
-
-    def values_at(self, size: int) -> int:
-        """The word of a block where its q begin; its scale is word 0, its sums or low begin at 1."""
-        return 2 if self.affine else 2 + self.groups(size)
-
     def block_words(self, size: int) -> int:
-        return self.values_at(size) + -(-size // PIECE) * (PIECE // 4)
+        return self.values + -(-size // PIECE) * (PIECE // 4)
 
     def row_words(self, depth: int) -> int:
         whole, rest = self.blocks(depth)

@@ -26,7 +26,7 @@ from rlxflow.quick_dataclass import dataclass
 
 BLOCK = 64  # 128: 10 % faster, twice the distance to f32
 HEAD = 2  # words before the q of a block, in x as in the weights
-LAYOUT = Quantised(BLOCK, affine=True, rotated=True)
+LAYOUT = Quantised(BLOCK, rotated=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import partial
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import F32, I8, I32, PTR, Code, Index, Module, Value, f32, i64
+from rlxflow.backends.cpu.code import I8, I32, PTR, Code, Index, Module, Value, f32, i64
 from rlxflow.backends.cpu.domain import Domain
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.bfloat import pairs_of
@@ -36,8 +36,8 @@ class Quantise:
 def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     """The function (frame, x, out) that quantises this thread's share of the rows.
 
-    Symmetric: q = round(x · (127 / max|x|)); affine: q = round((x - low) · (255 / (max x - low))); halves to
-    even. A block with a NaN or an infinity has such a scale.
+    For K-quants q = round(x · (1016 / max|x|) · 2⁻ᵉ); affine: q = round((x - low) · (255 / (max x - low)));
+    halves to even. A block with a NaN or an infinity has such a scale.
     """
     domain = Frame.TOKENS if kernel.domain == "token" else Frame.SEQUENCES
 
@@ -114,7 +114,7 @@ def _block(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> No
     vectors = [code.get_vector(x, j, None if j + code.lanes <= size else size - j) for j in starts]
     if layout.rotated and size == layout.block:
         vectors = rotated(code, vectors)
-    (_affine if layout.affine else _symmetric)(code, layout, size, vectors, out)
+    _affine(code, layout, size, vectors, out)
 
 
 def rotated(code: Code, vectors: Sequence[Value]) -> list[Value]:
@@ -129,21 +129,6 @@ def rotated(code: Code, vectors: Sequence[Value]) -> list[Value]:
     return list(vectors)
 
 
-def _symmetric(code: Code, layout: Quantised, size: int, vectors: list[Value], out: Value) -> None:
-    top = _extreme(code, maximum, [code.per_lane("fabs", v) for v in vectors])
-    factor = _scale(code, top, 127.0, out)
-    groups = layout.groups(size)
-    count, minus = -(-len(vectors) // groups), I32(0)
-    for group in range(groups):
-        place = code.at(out, layout.values_at(size) + group * size // groups // 4)
-        part = [code.fmul(v, factor) for v in vectors[group * count : (group + 1) * count]]
-        total = code.reduce(code.add, _tree(code.add, _write(code, size // groups, part, place)))
-        code.put(code.neg(total), out, 1 + group)
-        minus = code.sub(minus, total)
-    scaled = code.fmul(code.get(out), code.sitofp(minus, F32))
-    code.put(scaled, out, 1 + groups)
-
-
 def _affine(code: Code, layout: Quantised, size: int, vectors: list[Value], out: Value) -> None:
     known = list(vectors)
     if rest := size % code.lanes:  # lanes beyond the row do not count
@@ -153,7 +138,7 @@ def _affine(code: Code, layout: Quantised, size: int, vectors: list[Value], out:
     code.put(low, out, 1)
     factor = _scale(code, code.fsub(high, low), 255.0, out)
     scaled = [code.fmul(code.fsub(v, code.splat(low)), factor) for v in vectors]
-    _write(code, size, scaled, code.at(out, layout.values_at(size)))
+    _write(code, size, scaled, code.at(out, layout.values))
 
 
 def _tree(combine: Combine, vectors: Sequence[Value]) -> Value:
