@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
 
 from rlxflow import (
     CohereDecoderStage,
@@ -13,7 +15,6 @@ from rlxflow import (
     GgufRecipe,
     GgufValues,
     LayerNormStage,
-    Limits,
     ModelFlow,
     PatternedDecoderConfig,
     Recipe,
@@ -36,23 +37,24 @@ class Cohere2Config(PatternedDecoderConfig):
     rms_norm_eps: Eps = 1e-5  # there is no RMSNorm
     tie_word_embeddings: bool = True
     attention_bias: bool = False
-    logit_scale: Annotated[float, Limits(gt=0, finite=True)] = 0.0625
+    logit_scale: float = Field(default=0.0625, gt=0, allow_inf_nan=False)
     sliding_window_pattern: Size | None = None
     # what the first published configs say beside
     order_of_interleaved_layers: Literal["local_attn_first"] = "local_attn_first"
     position_embedding_type: Literal["rope_gptj"] = "rope_gptj"
-    rotary_pct: Annotated[float, Limits(ge=1, le=1)] = 1.0
+    rotary_pct: float = Field(default=1.0, ge=1, le=1)
     use_embedding_sharing: Literal[True] = True
     use_gated_activation: Literal[True] = True
     use_parallel_block: Literal[True] = True
     use_parallel_embedding: Literal[False] = False
     use_qk_norm: Literal[False] = False
 
-    def check(self) -> None:
-        super().check()
+    @model_validator(mode="after")
+    def _heads_fill_the_width(self) -> Self:
         if self.head_size * self.num_attention_heads != self.hidden_size:
             message = f"head_dim {self.head_size}, but Hugging Face takes hidden_size / num_attention_heads"
             raise ConfigError(message, code="RLX-C010", hint="correct the field, or remove it")
+        return self
 
 
 def flow(config: Cohere2Config) -> ModelFlow:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
+
+from pydantic import Field
 
 from rlxflow import (
     EncoderLayerStage,
     GatedMlpStage,
-    Limits,
     MlpStage,
     ModelFlow,
     Recipe,
@@ -32,8 +33,8 @@ class Dinov2Config(VisionConfig):
     )
 
     patch_size: Size | list[Size] = 14
-    layer_norm_eps: Annotated[float, Limits(gt=0, lt=1)] = 1e-6
-    mlp_ratio: Annotated[float, Limits(gt=0, le=64)] = 4
+    layer_norm_eps: float = Field(default=1e-6, gt=0, lt=1)
+    mlp_ratio: float = Field(default=4, gt=0, le=64)
     use_swiglu_ffn: bool = False
     qkv_bias: bool = True
 

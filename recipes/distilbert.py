@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import ClassVar
+
+from pydantic import Field
 
 from rlxflow import (
     BertEncoderLayerSpec,
     BertEncoderLayerStage,
     BertQkvStyle,
     EncoderConfig,
-    Limits,
     ModelFlow,
     Recipe,
     Size,
@@ -35,7 +36,7 @@ class DistilBertConfig(EncoderConfig):
     vocab_size: Size
     intermediate_size: Size
     max_position_embeddings: Size
-    layer_norm_eps: Annotated[float, Limits(ge=1e-12, le=1e-12)] = 1e-12
+    layer_norm_eps: float = Field(default=1e-12, ge=1e-12, le=1e-12)
 
 
 def flow(config: DistilBertConfig) -> ModelFlow:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from rlxflow import (
     AxisRopeTablesStage,
     DoubleStreamBlockSpec,
     DoubleStreamBlockStage,
     LayerCount,
-    Limits,
     ModelFlow,
     Recipe,
     RecipeConfig,
@@ -32,7 +33,7 @@ class FluxDoubleStreamConfig(RecipeConfig):
     num_layers: LayerCount = 19
     num_attention_heads: Size = 24
     attention_head_dim: Size = 128
-    axes_dims_rope: Annotated[list[Size], Limits(min_length=1, max_length=8)] = [16, 56, 56]  # noqa: RUF012
+    axes_dims_rope: list[Size] = Field(default=[16, 56, 56], min_length=1, max_length=8)
     qk_norm: Literal["rms_norm"] = "rms_norm"
 
 

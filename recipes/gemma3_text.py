@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from rlxflow import (
     Gemma2DecoderSpec,
     GemmaDecoderStage,
     GgufRecipe,
     GgufValues,
-    Limits,
     ModelFlow,
     PatternedDecoderConfig,
     Recipe,
@@ -36,9 +37,9 @@ class Gemma3TextConfig(PatternedDecoderConfig):
     hidden_activation: str = "gelu_pytorch_tanh"
     tie_word_embeddings: bool = True
     attention_bias: bool = False
-    query_pre_attn_scalar: Annotated[float, Limits(gt=0, finite=True)] = 256.0
+    query_pre_attn_scalar: float = Field(default=256.0, gt=0, allow_inf_nan=False)
     attn_logit_softcapping: None = None  # HF reads it and does not use it
-    final_logit_softcapping: Annotated[float, Limits(gt=0, finite=True)] | None = None
+    final_logit_softcapping: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     sliding_window_pattern: Size | None = None
     rope_local_base_freq: float | None = None
     use_bidirectional_attention: Literal[False] | None = None

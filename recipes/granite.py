@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeAlias
 
+from pydantic import Field
+
 from rlxflow import (
     DecoderConfig,
     GgufRecipe,
     GgufValues,
-    Limits,
     LlamaDecoderSpec,
     LlamaDecoderStage,
     ModelFlow,
@@ -20,7 +21,7 @@ from rlxflow import (
     gguf_decoder_names,
 )
 
-Multiplier: TypeAlias = Annotated[float, Limits(gt=0, finite=True)]
+Multiplier: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class GraniteConfig(DecoderConfig):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from rlxflow import (
     EncoderLayerStage,
@@ -12,7 +14,6 @@ from rlxflow import (
     GgufRecipe,
     LayerType,
     LayerTypesConfig,
-    Limits,
     ModelFlow,
     Recipe,
     RopeConfig,
@@ -46,8 +47,8 @@ class ModernBertConfig(LayerTypesConfig, RotaryEncoderConfig):
     mlp_bias: bool = False
     local_attention: Size = 128
     global_attn_every_n_layers: Size = 3
-    global_rope_theta: Annotated[float, Limits(gt=0, finite=True)] = 160000.0
-    local_rope_theta: Annotated[float, Limits(gt=0, finite=True)] = 10000.0
+    global_rope_theta: float = Field(default=160000.0, gt=0, allow_inf_nan=False)
+    local_rope_theta: float = Field(default=10000.0, gt=0, allow_inf_nan=False)
     rope_parameters: dict[LayerType, dict[str, Any] | None] | None = None
 
     def layer_type(self, layer: int) -> LayerType:

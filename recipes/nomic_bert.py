@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from rlxflow import (
     GgufRecipe,
-    Limits,
     ModelFlow,
     NomicEncoderLayerSpec,
     NomicEncoderLayerStage,
@@ -48,10 +49,10 @@ class NomicBertConfig(RotaryEncoderConfig):
     hidden_act: str = "silu"
     type_vocab_size: Size = 2
     head_dim: Size | None = None
-    rope_theta: Annotated[float, Limits(gt=0, finite=True)] = 0.0  # 0: the config gives none
+    rope_theta: float = Field(default=0.0, gt=0, allow_inf_nan=False)  # 0: the config gives none
     rope_parameters: dict[str, Any] | None = None
     activation_function: Literal["swiglu"] = "swiglu"  # the name there of a gated MLP with silu
-    rotary_emb_fraction: Annotated[float, Limits(ge=1, le=1)] = 1.0
+    rotary_emb_fraction: float = Field(default=1.0, ge=1, le=1)
     rotary_emb_interleaved: Literal[False] = False
     rotary_emb_scale_base: None = None
     rotary_scaling_factor: None = None

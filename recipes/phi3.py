@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from rlxflow import (
     ConfigError,
@@ -35,20 +36,22 @@ class Phi3Config(DecoderConfig):
     attention_bias: Literal[False] = False
     mlp_bias: Literal[False] = False
 
+    @model_validator(mode="before")
     @classmethod
-    def parse(cls, raw: Mapping[str, Any], where: str = "config.json") -> Self:
+    def _old_names(cls, raw: Any) -> Any:
         """Longrope was called su, and before that yarn."""
         rope = raw.get("rope_scaling")
         if isinstance(rope, dict) and rope.get("type") in ("su", "yarn"):
-            raw = {**raw, "rope_scaling": {**rope, "type": "longrope"}}
-        return super().parse(raw, where)
+            return {**raw, "rope_scaling": {**rope, "type": "longrope"}}
+        return raw
 
-    def check(self) -> None:
-        super().check()
+    @model_validator(mode="after")
+    def _known_rope(self) -> Self:
         kind = dict(self.rope.scaling).get("rope_type", "longrope")
         if kind != "longrope":
             hint = "Phi-3 has default and longrope"
             raise ConfigError(f"rope type {kind!r}", code="RLX-C006", where="rope settings", hint=hint)
+        return self
 
 
 def flow(config: Phi3Config) -> ModelFlow:

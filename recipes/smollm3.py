@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from rlxflow import (
     ConfigError,
@@ -48,12 +50,13 @@ class SmolLM3Config(WindowedDecoderConfig):
         kind = self.layer_types[layer] if self.layer_types else by_rope
         return self.sliding_window if kind == "sliding_attention" else 0
 
-    def check(self) -> None:
-        super().check()
+    @model_validator(mode="after")
+    def _rope_of_every_layer(self) -> Self:
         given = self.no_rope_layers
         if given is not None and len(given) < self.num_hidden_layers:
             message = f"no_rope_layers has {len(given)} entries for {self.num_hidden_layers} layers"
             raise ConfigError(message, code="RLX-C010", hint="give one for each layer")
+        return self
 
 
 def flow(config: SmolLM3Config) -> ModelFlow:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field
 
-from rlxflow import BertFamilyConfig, Limits, ModelFlow, Recipe, bert_flow, bert_places
+from rlxflow import BertFamilyConfig, ModelFlow, Recipe, bert_flow, bert_places
 
 
 class XlmRobertaConfig(BertFamilyConfig):
     """HF `XLMRobertaConfig`; positions count from pad_token_id + 1."""
 
-    pad_token_id: Annotated[int, Limits(ge=0, le=2**31)] = 1
+    pad_token_id: int = Field(default=1, ge=0, le=2**31)
 
     @property
     def first_position(self) -> int:

@@ -68,7 +68,6 @@ from rlxflow.profile.sections import (
     PassProfile as PassProfile,
     PrecisionProfile as PrecisionProfile,
 )
-from rlxflow.records import Limits as Limits
 from rlxflow.runtime.continuation import Generation as Generation
 from rlxflow.runtime.execution import ModelExecutionConfig as ModelExecutionConfig
 from rlxflow.runtime.load import load as load

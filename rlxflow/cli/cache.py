@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rlxflow.backends.cpu.object_cache import cached_files, clear_cache
-    from rlxflow.disk_cache import cache_folder
+    from rlxflow.backends.cpu.object_cache import cache_folder, cached_files, clear_cache
 
     folder = cache_folder()
     if args.action == "clear":

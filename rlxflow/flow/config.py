@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlxflow.errors import ConfigError, nearest, printable
 from rlxflow.ops.activation import Activation
-from rlxflow.records import Limits, Record
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 # Fields that do not change what a forward pass computes.
 IGNORED = frozenset(
@@ -29,20 +27,20 @@ IGNORED = frozenset(
     ]
 )
 
-Size = Annotated[int, Limits(gt=0, le=2**31)]
-LayerCount = Annotated[int, Limits(ge=0, le=1000)]
-Eps = Annotated[float, Limits(gt=0, lt=1, finite=True)]
+Size = Annotated[int, Field(gt=0, le=2**31)]
+LayerCount = Annotated[int, Field(ge=0, le=1000)]
+Eps = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
-class RecipeConfig(Record):
+class RecipeConfig(BaseModel):
     """Base of a recipe's config: declare the fields you handle, with Hugging Face's names and defaults.
 
     `ignored` lists further fields that do not change the numbers, `renamed` other names of fields, as
     {name in the config: field}. A field that is neither handled nor ignored stops the load. Use `Literal` for
-    a field of which only some values are supported, `Annotated[float, Limits(gt=0)]` for one with bounds;
-    what must hold between fields, `check` tells: it calls that of the base class, and raises `ConfigError`.
+    a field of which only some values are supported.
     """
 
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=())
     ignored: ClassVar[frozenset[str]] = frozenset()
     renamed: ClassVar[Mapping[str, str]] = {}
 
@@ -59,12 +57,14 @@ class RecipeConfig(Record):
         _want_unquantised(raw, where)
         raw = _under_field_names(raw, cls.renamed, where)
         skipped = IGNORED | cls.ignored
-        known = {k: v for k, v in raw.items() if k in cls.fields() or not (k in skipped or _of_training(k))}
+        known = {
+            k: v for k, v in raw.items() if k in cls.model_fields or not (k in skipped or _of_training(k))
+        }
         known.pop("quantization_config", None)  # null here
-        unknown = sorted(set(known) - set(cls.fields()))
+        unknown = sorted(set(known) - set(cls.model_fields))
         if unknown:
             shown = ", ".join(f"{printable(k, 60)} = {printable(known[k], 40)}" for k in unknown[:8])
-            guess = nearest(unknown[0], cls.fields().keys() - known.keys())
+            guess = nearest(unknown[0], cls.model_fields.keys() - known.keys())
             raise ConfigError(
                 f"{len(unknown)} config fields are not understood: {shown}",
                 code="RLX-C003",
@@ -75,26 +75,12 @@ class RecipeConfig(Record):
                 details={"fields": unknown},
             )
         try:
-            return cls.of_file(known)
+            return cls.model_validate(known)
+        except ValidationError as error:
+            raise _config_error(error, where) from None
         except ConfigError as error:
             error.where = ": ".join(part for part in (where, error.where) if part)
             raise
-
-    def refuse(self, error: ValidationError) -> NoReturn:
-        """Raise a `ConfigError` that names every field at fault; a missing one has no value to show."""
-        found = [(".".join(map(str, e["loc"])), e) for e in error.errors(include_url=False)]
-        lines = [
-            f"{printable(name, 60)} is missing"
-            if e["type"] == "missing"
-            else f"{printable(name, 60)}: {printable(e['msg'])} (found {printable(repr(e['input']), 60)})"
-            for name, e in found
-        ]
-        raise ConfigError(
-            "; ".join(lines[:6]) + (f"; and {len(lines) - 6} more" if len(lines) > 6 else ""),
-            code="RLX-C004",
-            hint="correct the field, or download the file again",
-            details={"fields": [name for name, _ in found]},
-        ) from None
 
 
 def _of_training(name: str) -> bool:
@@ -136,6 +122,24 @@ def _want_unquantised(raw: Mapping[str, Any], where: str) -> None:
             where=where,
             hint="use the base checkpoint, or a GGUF file",
         )
+
+
+def _config_error(error: ValidationError, where: str) -> ConfigError:
+    """Every field at fault in one line; a missing one has no value to show."""
+    found = [(".".join(map(str, e["loc"])), e) for e in error.errors(include_url=False)]
+    lines = [
+        f"{printable(name, 60)} is missing"
+        if e["type"] == "missing"
+        else f"{printable(name, 60)}: {printable(e['msg'])} (found {printable(repr(e['input']), 60)})"
+        for name, e in found
+    ]
+    return ConfigError(
+        "; ".join(lines[:6]) + (f"; and {len(lines) - 6} more" if len(lines) > 6 else ""),
+        code="RLX-C004",
+        where=where,
+        hint="correct the field, or download the file again",
+        details={"fields": [name for name, _ in found]},
+    )
 
 
 ACTIVATIONS: dict[str, Activation] = {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
 
 from rlxflow.errors import ConfigError
 from rlxflow.flow.config import Eps, LayerCount, RecipeConfig, Size, activation
 from rlxflow.flow.layer_types import LayerTypesConfig
 from rlxflow.flow.rope_config import RopeConfig, rope_config
 from rlxflow.ops.activation import Activation
-from rlxflow.records import Limits
 
 
 class DecoderConfig(RecipeConfig):
@@ -32,7 +33,7 @@ class DecoderConfig(RecipeConfig):
     max_position_embeddings: Size
     rms_norm_eps: Eps
     tie_word_embeddings: bool = False
-    rope_theta: Annotated[float, Limits(gt=0, finite=True)] = 0.0  # 0: the config gives none
+    rope_theta: float = Field(default=0.0, gt=0, allow_inf_nan=False)  # 0: the config gives none
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     partial_rotary_factor: float | None = None
@@ -74,8 +75,8 @@ class DecoderConfig(RecipeConfig):
     def max_tokens(self) -> int:
         return int(self.max_position_embeddings * min(rope.stretch for rope in self.rope_tables.values()))
 
-    def check(self) -> None:
-        super().check()
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
         if self.num_attention_heads % self.num_kv_heads:
             heads = f"{self.num_attention_heads} attention heads"
             raise _misfit(f"{self.num_kv_heads} key-value heads do not divide {heads}")
@@ -92,6 +93,7 @@ class DecoderConfig(RecipeConfig):
                 hint="models of this kind rotate whole heads: remove partial_rotary_factor; "
                 "a recipe for others says partial_rotary = True",
             )
+        return self
 
 
 def _misfit(message: str) -> ConfigError:
@@ -143,7 +145,7 @@ class WindowedDecoderConfig(LayerTypesConfig, DecoderConfig):
 
     use_sliding_window: bool = False
     sliding_window: Size | None = 4096
-    max_window_layers: Annotated[int, Limits(ge=0)] = 28
+    max_window_layers: int = Field(default=28, ge=0)
 
     def window(self, layer: int) -> int:
         """The window of a layer, 0 for full attention."""
@@ -153,9 +155,10 @@ class WindowedDecoderConfig(LayerTypesConfig, DecoderConfig):
             return self.sliding_window if self.layer_types[layer] == "sliding_attention" else 0
         return self.sliding_window if layer >= self.max_window_layers else 0
 
-    def check(self) -> None:
-        super().check()
+    @model_validator(mode="after")
+    def _window_where_layers_slide(self) -> Self:
         if "sliding_attention" in (self.layer_types or ()) and not (
             self.use_sliding_window and self.sliding_window
         ):
             raise _misfit("layer_types names sliding_attention, but no window is set")
+        return self

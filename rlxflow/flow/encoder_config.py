@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from rlxflow.errors import ConfigError
 from rlxflow.flow.config import Eps, LayerCount, RecipeConfig, Size, activation
@@ -27,8 +29,8 @@ class EncoderConfig(RecipeConfig):
     def activation(self) -> Activation:
         return activation(self.hidden_act)
 
-    def check(self) -> None:
-        super().check()
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"{self.num_attention_heads} attention heads do not divide hidden_size {self.hidden_size}",
@@ -36,6 +38,7 @@ class EncoderConfig(RecipeConfig):
                 hint="correct the field, or download the file again",
             )
         _ = self.activation  # raises for one that we do not have
+        return self
 
 
 class RotaryEncoderConfig(EncoderConfig):

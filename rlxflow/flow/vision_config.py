@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+from pydantic import model_validator
+
 from rlxflow.errors import ConfigError
 from rlxflow.flow.config import Size
 from rlxflow.flow.encoder_config import EncoderConfig
@@ -52,13 +54,13 @@ class VisionConfig(EncoderConfig):
 
     def with_images(self, height: int, width: int) -> Self:
         """The config for images of this size; raises `ConfigError` where the model takes another only."""
-        return type(self)(**{**dict(self.items()), "input_size": (height, width)})
+        return type(self).model_validate({**self.model_dump(), "input_size": (height, width)})
 
     def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
         return size[0] // self.patch[0], size[1] // self.patch[1]
 
-    def check(self) -> None:
-        super().check()
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
         for sides in (self.image_size, self.patch_size):
             if isinstance(sides, list) and len(sides) != 2:
                 raise _misfit(f"a size has {len(sides)} sides")
@@ -67,6 +69,7 @@ class VisionConfig(EncoderConfig):
         if self.input_size not in (None, _pair(self.image_size)) and not self.resizes:
             what = f"images are {self.images[0]}×{self.images[1]}"
             raise _misfit(f"{what}, the model takes {'×'.join(map(str, _pair(self.image_size)))}")
+        return self
 
 
 def _pair(sides: int | list[int]) -> tuple[int, int]:

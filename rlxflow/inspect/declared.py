@@ -42,7 +42,7 @@ def example_config(model_type: str) -> dict[str, Any]:
             where=type(recipe).__name__,
             hint="give a config.json instead of the recipe's name",
         )
-    fields = recipe.config_class.fields()
+    fields = recipe.config_class.model_fields
     return {"model_type": model_type, **{name: v for name, v in _EXAMPLE.items() if name in fields}}
 
 

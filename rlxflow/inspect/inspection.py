@@ -108,7 +108,7 @@ def _files(path: Path) -> tuple[tuple[str, int], ...]:
 
 def _config(e: Examination) -> Mapping[str, Any]:
     if e.config is not None:
-        return {name: value for name, value in e.config.items(given=True) if value is not None}
+        return e.config.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     return e.raw_config or {}
 
 

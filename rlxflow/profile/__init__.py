@@ -1,6 +1,6 @@
 """Compile profiles: strict TOML files that say how a flow is compiled.
 
-Names are loaded when first used, so that the words in `kinds` cost no import of the rest.
+Names are loaded when first used, so that the words in `kinds` cost no import of pydantic.
 """
 
 from __future__ import annotations

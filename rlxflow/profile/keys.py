@@ -14,7 +14,6 @@ from rlxflow.profile.problems import Problem
 from rlxflow.profile.rule_names import registered_rules
 from rlxflow.profile.sections import TOKEN_LIMITS, RuleProfile, RuleSection, Section
 from rlxflow.quick_dataclass import dataclass
-from rlxflow.records import Limits
 
 HEADER_KEYS = ("version", "extends")  # of the file, not of the profile
 
@@ -26,7 +25,7 @@ class Key:
     name: str
     type: type
     default: Any
-    bounds: tuple[float, float] | None
+    bounds: tuple[int, int] | None
     effect: str
 
     @property
@@ -59,7 +58,7 @@ def find_key(name: str) -> Key | None:
         return None
     if issubclass(kind, RuleProfile):
         return Key(name, bool, True, None, "A rule of an installed package.")
-    return Key(name, int, None, _bounds(TOKEN_LIMITS), "Largest batch·seq at which the rule applies.")
+    return Key(name, int, None, TOKEN_LIMITS, "Largest batch·seq at which the rule applies.")
 
 
 @cache
@@ -70,24 +69,23 @@ def sections() -> dict[str, type[Section]]:
 
 def _sections_of(section: type[Section]) -> Iterator[type[Section]]:
     yield section
-    for field in section.fields().values():
-        if isinstance(field.type, type) and issubclass(field.type, Section):
-            yield from _sections_of(field.type)
+    for field in section.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _sections_of(field.annotation)
 
 
 def _keys_of(section: type[Section]) -> Iterator[Key]:
-    for name, field in section.fields().items():
-        if not isinstance(field.type, type):
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if not isinstance(kind, type):
             raise TypeError(f"{section.__name__}.{name}: a profile key has one plain type")
-        if issubclass(field.type, Section):
-            yield from _keys_of(field.type)
-        else:
-            dotted = f"{section.section}.{section.key(name)}"
-            yield Key(dotted, field.type, field.default, _bounds(field.limits), field.effect)
-
-
-def _bounds(limits: Limits | None) -> tuple[float, float] | None:
-    return (limits.ge, limits.le) if limits and limits.ge is not None and limits.le is not None else None
+        if issubclass(kind, Section):
+            yield from _keys_of(kind)
+            continue
+        limits = {type(limit).__name__: limit for limit in field.metadata}
+        bounds = (limits["Ge"].ge, limits["Le"].le) if "Ge" in limits else None
+        dotted = f"{section.section}.{field.alias or name}"
+        yield Key(dotted, kind, field.default, bounds, field.description or "")
 
 
 def unknown_key(key: str, *, is_section: bool, where: str = "") -> Problem:

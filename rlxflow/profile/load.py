@@ -105,7 +105,7 @@ def build(settings: Settings, source: str) -> CompileProfile:
         if problems and not name:
             break
         try:
-            made = section_type.of_file(tables[name])
+            made = section_type(**tables[name])
         except ProfileError as error:
             problems += problems_of(error)
             continue

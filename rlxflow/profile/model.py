@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+from pydantic import PrivateAttr, model_validator
 
 from rlxflow.profile.kinds import BackendKind, KvCacheKind, MixedPrecisionKind, PrecisionKind
 from rlxflow.profile.origins import DEFAULT, PYTHON, Origin
@@ -34,13 +36,15 @@ class CompileProfile(Section):
     precision: PrecisionProfile = PrecisionProfile()
     backend: BackendOverrides = BackendOverrides()
 
-    _source = ""
-    _origins: Mapping[str, Origin] = {}
+    _source: str = PrivateAttr(default="")
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
 
-    def check(self) -> None:
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
         problems = list(_contradictions(self))
         if problems:
             raise profile_error(problems)
+        return self
 
     @classmethod
     def preset(cls, name: str) -> CompileProfile:
@@ -76,17 +80,19 @@ class CompileProfile(Section):
 
     def values(self) -> dict[str, Any]:
         """Every value by dotted key, in the order of the documentation; names as plain text."""
-        return dict(_flat(self))
+        flat: dict[str, Any] = {}
+        _flatten(self.model_dump(mode="json", by_alias=True), "", flat)
+        return flat
 
     def origin(self, key: str) -> Origin:
         """Where the value of a dotted key comes from."""
         if self._source or self._origins:
             return self._origins.get(key, DEFAULT)
-        return PYTHON if key in dict(_flat(self, given=True)) else DEFAULT
+        return PYTHON if key in _explicit(self) else DEFAULT
 
     def remember(self, source: str, origins: dict[str, Origin]) -> None:
         """Note where the profile and its values came from; for the loader, on a profile just made."""
-        self.__dict__.update(_source=source, _origins=origins)
+        self._source, self._origins = source, origins
 
     def hash(self) -> str:
         """16 hex digits over all values: the same for equal profiles, in any process, on any machine."""
@@ -105,7 +111,7 @@ class CompileProfile(Section):
             return precision.min_cosine
         if precision.mixed is MixedPrecisionKind.INT8:
             return 0.95
-        whole = PrecisionProfile(**dict(precision.items()) | {"paired_products": False})
+        whole = precision.model_copy(update={"paired_products": False})
         return 0.999 if tuple(_trades(whole)) else 0.999999
 
     @property
@@ -122,18 +128,24 @@ class CompileProfile(Section):
         return hash(self.hash())
 
 
-def _flat(section: Section, given: bool = False) -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of a section, of those that were given or of all; names as plain text."""
-    for name, value in section.items(given):
-        if isinstance(value, Section):
-            yield from _flat(value, given)
+def _flatten(table: dict[str, Any], prefix: str, into: dict[str, Any]) -> None:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            _flatten(value, f"{prefix}{name}.", into)
         else:
-            yield f"{section.section}.{section.key(name)}", getattr(value, "value", value)
+            into[prefix + name] = value
+
+
+def _explicit(profile: CompileProfile) -> set[str]:
+    """The dotted keys that a profile made in Python was given."""
+    flat: dict[str, Any] = {}
+    _flatten(profile.model_dump(mode="json", by_alias=True, exclude_unset=True), "", flat)
+    return set(flat)
 
 
 def _contradictions(profile: CompileProfile) -> Iterable[Problem]:
     fusion, precision = profile.fusion, profile.precision
-    rules = profile.passes.rules.by_rule()
+    rules = profile.passes.rules.model_dump()
     if fusion.assert_clean and fusion.skip:
         yield Problem(
             "RLX-P005",

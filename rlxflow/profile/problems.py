@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlxflow.errors import ProfileError, nearest, printable
@@ -57,14 +57,11 @@ def _as_dict(problem: Problem) -> dict[str, str]:
     return {name: getattr(problem, name) for name in names}
 
 
-def value_problems(section: str, error: ValidationError, key_of: Callable[[str], str]) -> list[Problem]:
-    """What pydantic found wrong with the values of one section, in a profile author's words.
-
-    `key_of` gives the key of a field.
-    """
+def value_problems(section: str, error: ValidationError) -> list[Problem]:
+    """What pydantic found wrong with the values of one section, in a profile author's words."""
     found = []
     for entry in error.errors(include_url=False):
-        name = key_of(".".join(str(part) for part in entry["loc"]))
+        name = ".".join(str(part) for part in entry["loc"])
         key = f"{section}.{name}" if section else name
         found.append(_value_problem(printable(key, 80), entry["type"], entry["input"], entry.get("ctx", {})))
     return found
@@ -73,7 +70,7 @@ def value_problems(section: str, error: ValidationError, key_of: Callable[[str],
 def _value_problem(key: str, kind: str, value: Any, context: Mapping[str, Any]) -> Problem:
     if kind == "extra_forbidden":
         return Problem("RLX-P003", key, f"unknown key '{key}'", "docs/profiles.md lists every key")
-    if kind == "is_instance_of":
+    if kind == "model_type":
         return section_problem(key, value)
     given = shown(value)
     bare = value.strip() if isinstance(value, str) else ""

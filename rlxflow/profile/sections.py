@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlxflow.profile.kinds import (
     BackendKind,
@@ -15,31 +16,32 @@ from rlxflow.profile.kinds import (
 )
 from rlxflow.profile.problems import profile_error, value_problems
 from rlxflow.profile.rule_names import refuse_unknown_rule
-from rlxflow.records import Limits, Record, described
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
-TOKEN_LIMITS = Limits(ge=0, le=1_000_000)  # of batch·seq, where a rule may apply
+TOKEN_LIMITS = (0, 1_000_000)  # of batch·seq, where a rule may apply
 ATTENTION_THRESHOLD_VARIABLE = "RLX_FUSE_ATTN_THRESHOLD"
 
 
-class Section(Record):
+class Section(BaseModel):
     """A strict, immutable table of keys.
 
     `section` is its dotted name in TOML. Raises ProfileError: RLX-P003 for an unknown key, RLX-P004 for a
     value of the wrong type.
     """
 
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
     section: ClassVar[str] = ""
 
-    @classmethod
-    def key(cls, field: str) -> str:
-        """The key of a field in TOML."""
-        return field
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise profile_error(value_problems(self.section, error)) from None
 
-    def refuse(self, error: ValidationError) -> NoReturn:
-        raise profile_error(value_problems(self.section, error, self.key)) from None
+
+def _name(default: Any, effect: str) -> Any:
+    """A field that takes one of an enum's names; TOML has only text, so the text converts."""
+    return Field(default=default, strict=False, description=effect)
 
 
 class FusionProfile(Section):
@@ -47,25 +49,29 @@ class FusionProfile(Section):
 
     section: ClassVar[str] = "fusion"
 
-    policy: FusionPolicyKind = described(
-        default=FusionPolicyKind.DIRECT,
-        effect="`direct`: stages emit block ops; `fusable`: blocks are expanded and the rules find them "
-        "again. Both reach the same program.",
+    policy: FusionPolicyKind = _name(
+        FusionPolicyKind.DIRECT,
+        "`direct`: stages emit block ops; `fusable`: blocks are expanded and the rules find them again. "
+        "Both reach the same program.",
     )
-    target: FusionTargetKind = described(
-        default=FusionTargetKind.AUTO,
-        effect="Device family whose fusion pipeline runs; `auto` follows the backend.",
+    target: FusionTargetKind = _name(
+        FusionTargetKind.AUTO, "Device family whose fusion pipeline runs; `auto` follows the backend."
     )
-    assert_clean: bool = described(
-        default=False, effect="Fail the compile when a rule matched less often than the recipe expects."
+    assert_clean: bool = Field(
+        default=False, description="Fail the compile when a rule matched less often than the recipe expects."
     )
-    skip: bool = described(default=False, effect="Fuse nothing.")
-    attention_threshold: int = described(
+    skip: bool = Field(default=False, description="Fuse nothing.")
+    attention_threshold: int = Field(
         default=64,
-        effect="Largest batch·seq at which an attention block or a transformer layer is fused whole; "
+        ge=TOKEN_LIMITS[0],
+        le=TOKEN_LIMITS[1],
+        description="Largest batch·seq at which an attention block or a transformer layer is fused whole; "
         f"0: never. The variable `{ATTENTION_THRESHOLD_VARIABLE}` overrides it.",
-        limits=TOKEN_LIMITS,
     )
+
+
+def _kebab(field: str) -> str:
+    return field.replace("_", "-")
 
 
 class RuleSection(Section):
@@ -74,32 +80,27 @@ class RuleSection(Section):
     In TOML the names are kebab case (`fuse-swiglu`); as Python arguments they have underscores.
     """
 
-    @classmethod
-    def named(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        declared = {cls.key(field): field for field in cls.fields()}
-        for rule in map(cls.key, values):
-            if rule not in declared:
-                refuse_unknown_rule(cls.section, rule, declared)
-        return {declared.get(cls.key(name), cls.key(name)): value for name, value in values.items()}
+    model_config = ConfigDict(alias_generator=_kebab, populate_by_name=True, extra="allow")
 
-    @classmethod
-    def key(cls, field: str) -> str:
-        return field.replace("_", "-")
-
-    def by_rule(self) -> dict[str, Any]:
-        """Rule name → value."""
-        return {self.key(name): value for name, value in self.items()}
+    def __init__(self, **values: Any) -> None:
+        named = {_kebab(name): value for name, value in values.items()}
+        declared = {_kebab(name) for name in type(self).model_fields}
+        for name in named.keys() - declared:
+            refuse_unknown_rule(self.section, name, declared)
+        super().__init__(**named)
 
 
 def _rule(effect: str) -> Any:
-    return described(default=True, effect=effect)
+    return Field(default=True, description=effect)
 
 
 class RuleProfile(RuleSection):
     """`[passes.rules]`: each fusion rule on or off."""
 
+    if not TYPE_CHECKING:  # to type checkers it would be a field that must be given
+        __pydantic_extra__: dict[str, bool]
+
     section: ClassVar[str] = "passes.rules"
-    others: ClassVar[Any] = bool
 
     fuse_matmul_bias_act: bool = _rule("Linear, bias and activation in one op.")
     fuse_residual_ln: bool = _rule("Residual add and LayerNorm in one op.")
@@ -119,7 +120,7 @@ class RuleProfile(RuleSection):
 
     def enabled(self, rule: str) -> bool:
         """Whether the rule of that public name is on; rules that are not named are."""
-        switches: dict[str, bool] = self.by_rule()
+        switches: dict[str, bool] = self.model_dump(by_alias=True)
         return switches.get(rule, True)
 
 
@@ -129,12 +130,14 @@ class MaxTokensProfile(RuleSection):
     Rules that are not named have no limit, or `fusion.attention_threshold`.
     """
 
+    if not TYPE_CHECKING:
+        __pydantic_extra__: dict[str, Annotated[int, Field(ge=TOKEN_LIMITS[0], le=TOKEN_LIMITS[1])]]
+
     section: ClassVar[str] = "passes.max_tokens"
-    others: ClassVar[Any] = Annotated[int, TOKEN_LIMITS]
 
     def limits(self) -> dict[str, int]:
         """Rule name → limit."""
-        return self.by_rule()
+        return dict(self.__pydantic_extra__ or {})
 
 
 class PassProfile(Section):
@@ -142,11 +145,11 @@ class PassProfile(Section):
 
     section: ClassVar[str] = "passes"
 
-    dce: bool = described(default=True, effect="Remove nodes that no output needs.")
-    constant_folding: bool = described(
-        default=True, effect="Compute at compile time what depends on constants only."
+    dce: bool = Field(default=True, description="Remove nodes that no output needs.")
+    constant_folding: bool = Field(
+        default=True, description="Compute at compile time what depends on constants only."
     )
-    verbose: bool = described(default=False, effect="Print one line per pass while compiling.")
+    verbose: bool = Field(default=False, description="Print one line per pass while compiling.")
     rules: RuleProfile = RuleProfile()
     max_tokens: MaxTokensProfile = MaxTokensProfile()
 
@@ -156,32 +159,31 @@ class PrecisionProfile(Section):
 
     section: ClassVar[str] = "precision"
 
-    compute: PrecisionKind = described(
-        default=PrecisionKind.F32,
-        effect="Type that f32 weights of linear layers are kept in; others are kept as stored. Activations "
-        "and sums are f32.",
+    compute: PrecisionKind = _name(
+        PrecisionKind.F32,
+        "Type that f32 weights of linear layers are kept in; others are kept as stored. Activations and sums "
+        "are f32.",
     )
-    mixed: MixedPrecisionKind = described(
-        default=MixedPrecisionKind.NONE,
-        effect="What a backend may compute in less: `none`; `auto`: half precision where safe (f32 weights "
-        "of linear layers in bf16, and their activations where the processor multiplies bf16); `int8`: "
-        "linear layers may quantise their weights and activations to int8.",
+    mixed: MixedPrecisionKind = _name(
+        MixedPrecisionKind.NONE,
+        "What a backend may compute in less: `none`; `auto`: half precision where safe (f32 weights of "
+        "linear layers in bf16, and their activations where the processor multiplies bf16); `int8`: linear "
+        "layers may quantise their weights and activations to int8.",
     )
-    paired_products: bool = described(
+    paired_products: bool = Field(
         default=False,
-        effect="f32 products of two elements at a time, where the processor has units for sums beside "
+        description="f32 products of two elements at a time, where the processor has units for sums beside "
         "those for products (AMD Zen 4 and later): up to 1.4 times as fast; rounds a bit more.",
     )
-    min_cosine: float = described(
+    min_cosine: float = Field(
         default=0.0,
-        effect="The accuracy that the profile guarantees: the smallest cosine between an embedding (or "
+        ge=0,
+        le=1,
+        description="The accuracy that the profile guarantees: the smallest cosine between an embedding (or "
         "the logits of a token) and that of the reference in f32. `rlxflow check --accuracy` measures it. 0: "
         "what the other keys allow, 0.999999 in f32, 0.999 with halves, 0.95 with int8.",
-        limits=Limits(ge=0, le=1, finite=True),
     )
-    kv_cache: KvCacheKind = described(
-        default=KvCacheKind.F32, effect="Type that cached keys and values are stored in."
-    )
+    kv_cache: KvCacheKind = _name(KvCacheKind.F32, "Type that cached keys and values are stored in.")
 
 
 class CpuBackendProfile(Section):
@@ -189,12 +191,10 @@ class CpuBackendProfile(Section):
 
     section: ClassVar[str] = "backend.cpu"
 
-    threads: int = described(
-        default=0,
-        effect="Threads of one model; 0: as many as the process may run on.",
-        limits=Limits(ge=0, le=1024),
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="Threads of one model; 0: as many as the process may run on."
     )
-    unfuse_regions: bool = described(default=False, effect="Run elementwise regions op by op.")
+    unfuse_regions: bool = Field(default=False, description="Run elementwise regions op by op.")
 
 
 class MetalBackendProfile(Section):
@@ -202,8 +202,8 @@ class MetalBackendProfile(Section):
 
     section: ClassVar[str] = "backend.metal"
 
-    skip_fusion: bool = described(default=False, effect="On Metal: fuse nothing.")
-    unfuse_regions: bool = described(default=False, effect="On Metal: run elementwise regions op by op.")
+    skip_fusion: bool = Field(default=False, description="On Metal: fuse nothing.")
+    unfuse_regions: bool = Field(default=False, description="On Metal: run elementwise regions op by op.")
 
 
 class BackendOverrides(Section):
@@ -211,10 +211,10 @@ class BackendOverrides(Section):
 
     section: ClassVar[str] = "backend"
 
-    name: BackendKind = described(
-        default=BackendKind.AUTO,
-        effect="Backend that compiles; `auto` takes `cpu` where that runs the whole model, else `reference`, "
-        "and says so. The variable `RLXFLOW_BACKEND` may name another for `auto`.",
+    name: BackendKind = _name(
+        BackendKind.AUTO,
+        "Backend that compiles; `auto` takes `cpu` where that runs the whole model, else `reference`, and "
+        "says so. The variable `RLXFLOW_BACKEND` may name another for `auto`.",
     )
     cpu: CpuBackendProfile = CpuBackendProfile()
     metal: MetalBackendProfile = MetalBackendProfile()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlxflow.errors import ConfigError, printable
 from rlxflow.quick_dataclass import dataclass
-from rlxflow.records import Limits, Record
 from rlxflow.weights.json_file import read_json
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
-Side = Annotated[int, Limits(gt=0, le=16384)]
-Number = Annotated[float, Limits(finite=True, ge=-1e6, le=1e6)]
-Spread = Annotated[float, Limits(gt=1e-6, le=1e6)]
+Side = Annotated[int, Field(gt=0, le=16384)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+Spread = Annotated[float, Field(gt=1e-6, le=1e6)]
 Sides = Side | dict[Literal["height", "width", "shortest_edge"], Side]
 
 # what says where an image comes from or what a result is wrapped in, or is the default here
@@ -52,25 +50,22 @@ class ImageSettings:
         return self.resize
 
 
-class _File(Record):
+class _File(BaseModel):
     """The fields of the file, with the defaults of HF's image processors for ViT and its kin."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     do_resize: bool = True
     size: Sides = 224
-    resample: Annotated[int, Limits(ge=0, le=5)] = 2
+    resample: int = Field(default=2, ge=0, le=5)
     do_center_crop: bool = False
     crop_size: Sides | None = None
     do_rescale: bool = True
     rescale_factor: Number = 1 / 255
     do_normalize: bool = True
-    image_mean: Annotated[list[Number], Limits(min_length=3, max_length=3)] = [0.5] * 3
-    image_std: Annotated[list[Spread], Limits(min_length=3, max_length=3)] = [0.5] * 3
+    image_mean: list[Number] = Field(default=[0.5] * 3, min_length=3, max_length=3)
+    image_std: list[Spread] = Field(default=[0.5] * 3, min_length=3, max_length=3)
     do_pad: Literal[False] | None = None
-
-    def refuse(self, error: ValidationError) -> NoReturn:
-        first = error.errors(include_url=False)[0]
-        name = printable(".".join(map(str, first["loc"])), 60)
-        raise _error(f"{name}: {printable(first['msg'], 80)}") from None
 
 
 def read_image_settings(path: Path) -> ImageSettings | None:
@@ -85,10 +80,11 @@ def read_image_settings(path: Path) -> ImageSettings | None:
         raise _error("the preprocessor config is not an object", path)
     known = {name: value for name, value in content.items() if name not in _IGNORED and value is not None}
     try:
-        file = _File.of_file(known)
-    except ConfigError as error:
-        error.where = printable(path)
-        raise
+        file = _File.model_validate(known)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = printable(".".join(map(str, first["loc"])), 60)
+        raise _error(f"{name}: {printable(first['msg'], 80)}", path) from None
     return _settings(file, path)
 
 
@@ -123,6 +119,6 @@ def _pair(sides: tuple[int, int] | int) -> tuple[int, int]:
     return (sides, sides) if isinstance(sides, int) else sides
 
 
-def _error(message: str, path: Path | str = "") -> ConfigError:
+def _error(message: str, path: Path) -> ConfigError:
     hint = "supported: resize, centre crop, rescale and normalise, as for ViT, DINOv2 and SigLIP"
     return ConfigError(message, code="RLX-C026", where=printable(path), hint=hint)

@@ -9,8 +9,7 @@ import pytest
 from cli_models import Result
 
 from rlxflow.backends.cpu.llvm import host_target
-from rlxflow.backends.cpu.object_cache import cached_code
-from rlxflow.disk_cache import CACHE_VARIABLE
+from rlxflow.backends.cpu.object_cache import CACHE_VARIABLE, cached_code
 
 Cli = Callable[..., Result]
 

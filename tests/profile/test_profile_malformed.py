@@ -185,7 +185,7 @@ VALUES = [
     Bad(
         "T6-assert-clean-without-rules",
         "[fusion]\nassert_clean = true\n[passes.rules]\n"
-        + "".join(f"{name.replace('_', '-')} = false\n" for name in RuleProfile.fields()),
+        + "".join(f"{name.replace('_', '-')} = false\n" for name in RuleProfile.model_fields),
         "RLX-P005",
         "2:1",
         "switch a rule on",

@@ -1,9 +1,18 @@
-"""Object code kept on disk, under a hash of what it was made from, and the other files kept beside it."""
+"""Object code kept on disk, under a hash of what it was made from.
+
+The directory is `$RLXFLOW_CACHE` or the user's cache directory; it must be the user's own and writable by
+nobody else, for what lies there is executed. A file is a digest, a line about the code, and the code.
+Whatever goes wrong (no directory, a full disk, a damaged file) costs a compilation's time and nothing else.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import stat
+import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,10 +20,13 @@ from pathlib import Path
 import rlxflow
 from rlxflow.backends.cpu.llvm import VERSION
 from rlxflow.backends.cpu.target import Target
-from rlxflow.disk_cache import cache_folder, keep, read_kept
+from rlxflow.errors import printable
 from rlxflow.quick_dataclass import dataclass
 
-SUFFIXES = (".o", ".json", ".new")  # code, checked settings, and what is being written
+CACHE_VARIABLE = "RLXFLOW_CACHE"  # a directory; empty: keep nothing
+DIGEST_BYTES = 32
+LARGEST = 64 << 20
+SUFFIXES = (".o", ".new")  # whole, and being written
 
 
 @dataclass(frozen=True)
@@ -34,11 +46,11 @@ def cached_code(text: str, target: Target, about: str, make: Callable[[], bytes]
     if folder is None:
         return make()
     path = folder / f"{_name(text, target)}.o"
-    found = read_kept(path)
+    found = _content(path)
     code = found[1] if found is not None else None
     if code is None:
         code = make()
-        keep(path, about, code)
+        _store(path, about, code)
     return code
 
 
@@ -46,7 +58,7 @@ def cached_files() -> list[CachedFile]:
     """Every file of the cache, newest first; each is read and its digest verified."""
     found = []
     for path in _files():
-        content = read_kept(path)
+        content = _content(path)
         about = content[0] if content else ""
         with contextlib.suppress(OSError):
             status = path.lstat()
@@ -70,6 +82,34 @@ def _files() -> list[Path]:
     return [p for p in folder.iterdir() if p.suffix in SUFFIXES] if folder is not None else []
 
 
+def cache_folder() -> Path | None:
+    """The directory of compiled code, made if need be; None where there is none to be trusted."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen == "":
+        return None
+    folder = Path(chosen) if chosen is not None else _default_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISDIR(found.st_mode):
+        return None
+    if os.name == "posix" and (found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077):
+        return None
+    return folder
+
+
+def _default_folder() -> Path:
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "rlxflow" / "objects"
+
+
 def _name(text: str, target: Target) -> str:
     h = hashlib.blake2b(digest_size=24)
     for part in (text, repr(target), VERSION, rlxflow.__version__, generator_digest()):
@@ -85,3 +125,40 @@ def generator_digest() -> str:
     for path in sorted(folder.rglob("*.py")):
         h.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return h.hexdigest()
+
+
+def _digest(path: Path, code: bytes) -> bytes:
+    """Of the code under this name: a file that was renamed does not pass."""
+    return hashlib.blake2b(path.name.encode() + b"\0" + code, digest_size=DIGEST_BYTES).digest()
+
+
+def _content(path: Path) -> tuple[str, bytes] | None:
+    """The line about the code, and the code, of a file that is ours and whole, else None."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(file.fileno())
+            ours = os.name != "posix" or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
+            if not stat.S_ISREG(found.st_mode) or not ours or found.st_size > LARGEST:
+                return None
+            content = file.read(LARGEST + 1)
+    except OSError:
+        return None
+    if content[:DIGEST_BYTES] != _digest(path, content[DIGEST_BYTES:]):
+        return None
+    about, _, code = content[DIGEST_BYTES:].partition(b"\n")
+    return (printable(about.decode(errors="replace"), 120), code) if code else None
+
+
+def _store(path: Path, about: str, code: bytes) -> None:
+    """Write beside the place and move there, so that nobody reads half a file."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=SUFFIXES[1])
+        with os.fdopen(handle, "wb") as file:
+            content = printable(about, 120).encode() + b"\n" + code
+            file.write(_digest(path, content) + content)
+        Path(temporary).replace(path)
+    except OSError:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -11,8 +11,13 @@ import pytest
 
 import rlxflow
 from rlxflow.backends.cpu.llvm import host_target
-from rlxflow.backends.cpu.object_cache import cached_code, cached_files, clear_cache
-from rlxflow.disk_cache import CACHE_VARIABLE, cache_folder
+from rlxflow.backends.cpu.object_cache import (
+    CACHE_VARIABLE,
+    cache_folder,
+    cached_code,
+    cached_files,
+    clear_cache,
+)
 
 ROOT = Path(rlxflow.__file__).parent.parent
 CODE = bytes(range(256)) * 40
