@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -141,18 +142,21 @@ def run_kernel(kernel: Quantise, x: Array, out: Array, target: str) -> None:
     checks.end(["test"])
 
 
+def _compiled_dot(target: str, dot: Callable[[Code, Value, Value, Value], Value]) -> tuple[LoadedCode, int]:
+    """Code whose `test` (sums, a, b) adds the dots of a vector to its sums, i32[lanes]; and the lanes."""
+    module = Module(host_target(target))
+
+    def body(code: Code, sums: Value, a: Value, b: Value) -> None:
+        code.put_as(dot(code, *(code.get_as(p, code.ints) for p in (sums, a, b))), sums)
+
+    module.function("test", [PTR] * 3, body, export="test")
+    return LoadedCode(compile_text(str(module.ir), module.target), module.target), module.target.lanes
+
+
 @targets
 def test_dots_of_bytes_are_exact(target: str) -> None:
     """Also at the ends of the ranges, where narrower sums would saturate."""
-    module = Module(host_target(target))
-    lanes = module.target.lanes
-
-    def body(code: Code, sums: Value, u: Value, s: Value) -> None:
-        loaded = [code.get_as(p, code.ints) for p in (sums, u, s)]
-        code.put_as(dot4(code, *loaded), sums)
-
-    module.function("test", [PTR] * 3, body, export="test")
-    code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
+    code, lanes = _compiled_dot(target, dot4)
     run = code.function("test", *[ctypes.c_void_p] * 3)
     rng = np.random.default_rng(0)
     for case in range(20):
@@ -168,15 +172,7 @@ def test_dots_of_bytes_are_exact(target: str) -> None:
 
 @targets
 def test_dots_of_shorts_are_exact(target: str) -> None:
-    module = Module(host_target(target))
-    lanes = module.target.lanes
-
-    def body(code: Code, sums: Value, a: Value, b: Value) -> None:
-        loaded = [code.get_as(p, code.ints) for p in (sums, a, b)]
-        code.put_as(dot2(code, *loaded), sums)
-
-    module.function("test", [PTR] * 3, body, export="test")
-    code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
+    code, lanes = _compiled_dot(target, dot2)
     run = code.function("test", *[ctypes.c_void_p] * 3)
     rng = np.random.default_rng(0)
     for _ in range(20):
