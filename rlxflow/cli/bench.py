@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
-from rlxflow.cli.options import add_trace, load_model, save_trace
+from rlxflow.cli.options import add_model, add_trace, load_model, save_trace
 from rlxflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ HEAD = ("case", "ms", "p10", "p90", "tokens/s", "GFLOP/s", "of FMA", "GB/s", "of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
+    add_model(parser)
     parser.add_argument(
         "sizes",
         metavar="BATCHxTOKENS",

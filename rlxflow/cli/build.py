@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
-from rlxflow.cli.options import chosen_profile
+from rlxflow.cli.options import add_settings, chosen_profile
 from rlxflow.errors import InputError, nearest, printable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="a model, a config.json or the name of a recipe")
+    add_settings(parser)
     parser.add_argument("--policy", choices=("direct", "fusable"), help="keep block ops, or expand them")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--summary", action="store_true", help="stages, shapes and parameters instead")
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.policy:
-        args.overrides = [*(args.overrides or ()), f"fusion.policy={args.policy}"]
+        args.set = [*(args.set or ()), f"fusion.policy={args.policy}"]
     profile = chosen_profile(args)
     flow, graph = _flow_and_graph(args, profile)
     if args.json:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK, exit_code
-from rlxflow.cli.options import load_model
+from rlxflow.cli.options import add_model, load_model
 from rlxflow.cli.sampling_options import add_sampling, generation_dict, note_timings, start_run
 from rlxflow.errors import RlxError
 
@@ -25,7 +25,7 @@ Messages = list[dict[str, str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
+    add_model(parser)
     parser.add_argument("--system", metavar="TEXT", help="a system message")
     add_sampling(parser)
 

@@ -10,11 +10,11 @@ import argparse
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK, exit_code
-from rlxflow.cli.options import chosen_profile
+from rlxflow.cli.options import add_model, chosen_profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
+    add_model(parser)
     parser.add_argument("--values", action="store_true", help="read all tensors, look for NaN and infinity")
     parser.add_argument(
         "--accuracy", action="store_true", help="run it as the profile says and in f32, and compare"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import FAILURE, OK
-from rlxflow.cli.options import chosen_profile
+from rlxflow.cli.options import add_model, chosen_profile
 from rlxflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory or a weights file")
+    add_model(parser)
     parser.add_argument("--reference", required=True, metavar="hf|FILE", help="what to compare with")
     parser.add_argument(
         "--tolerance", type=float, default=2e-5, metavar="E", help="max|a-b|/max(1, max|b|) (default 2e-5)"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
-from rlxflow.cli.options import add_trace, load_model, save_trace
+from rlxflow.cli.options import add_model, add_trace, load_model, save_trace
 from rlxflow.errors import InputError, RlxError, printable
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
+    add_model(parser)
     parser.add_argument(
         "texts", metavar="TEXT", nargs="*", default=[], help="texts, or images; none: lines of standard input"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import FAILURE, OK
-from rlxflow.cli.options import chosen_profile
+from rlxflow.cli.options import add_model, chosen_profile
 from rlxflow.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ VERIFY_TOLERANCE = 1e-10  # float64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory, a weights file or a hub id")
+    add_model(parser)
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences of a call (default 1)")
     parser.add_argument("--seq", type=int, default=32, metavar="S", help="tokens per sequence (default 32)")
     parser.add_argument("--rule", metavar="RULE", help="this rule only, with all its near misses")
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from rlxflow.inspect.examine import examine
     from rlxflow.runtime.compile import explain
 
-    profile = chosen_profile(args, args.profile_name)
+    profile = chosen_profile(args)
     model = examine(args.path, profile, args.recipe)
     if model.built is None:
         raise next(iter(model.errors.values()))

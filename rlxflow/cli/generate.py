@@ -10,12 +10,12 @@ import argparse
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
-from rlxflow.cli.options import add_trace, load_model, save_trace
+from rlxflow.cli.options import add_model, add_trace, load_model, save_trace
 from rlxflow.cli.sampling_options import add_sampling, generation_dict, note_timings, start_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory, a .gguf file or a hub id")
+    add_model(parser)
     parser.add_argument(
         "prompts", nargs="+", metavar="PROMPT", help="taken as it stands, without chat template"
     )

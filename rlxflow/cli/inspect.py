@@ -9,11 +9,11 @@ import argparse
 
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK, exit_code
-from rlxflow.cli.options import chosen_profile
+from rlxflow.cli.options import add_model, chosen_profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a model directory, a weights file or a hub id")
+    add_model(parser)
     parser.add_argument(
         "--context", type=_count, metavar="N", help="tell the cache of so many tokens of one sequence"
     )

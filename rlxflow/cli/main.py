@@ -10,7 +10,7 @@ from importlib import import_module
 from rlxflow import __version__
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import INTERRUPTED, USAGE, exit_code
-from rlxflow.cli.options import Parser, add_common
+from rlxflow.cli.options import Parser, add_common, add_settings
 from rlxflow.errors import RlxError
 
 # Each command is the module rlxflow.cli.NAME with `add_arguments(parser)` and `run(args) -> exit code`.
@@ -59,12 +59,14 @@ def _run(arguments: list[str], args: argparse.Namespace) -> int:
         if not arguments:
             top.print_help(sys.stderr)
             return USAGE
-        top.parse_args(arguments, args)
-        command = import_module(f"rlxflow.cli.{args.command.replace('-', '_')}")
-        parser = Parser(prog=f"rlxflow {args.command}", description=command.__doc__)
+        found = top.parse_args(arguments)
+        command = import_module(f"rlxflow.cli.{found.command.replace('-', '_')}")
+        parser = Parser(prog=f"rlxflow {found.command}", description=command.__doc__)
         command.add_arguments(parser)
-        add_common(parser, inherit=True)
-        parser.parse_intermixed_args(args.rest, args)
+        add_common(parser)
+        parser.refuse_others(found)
+        before = arguments[: -1 - len(found.rest)]
+        parser.parse_intermixed_args([*before, *found.rest], args)
     except SystemExit as done:  # --help and --version print and leave
         return int(done.code or 0)
     code: int = command.run(args)
@@ -84,7 +86,8 @@ def _top_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rlxflow {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help=argparse.SUPPRESS)
-    add_common(parser, inherit=False)
+    add_common(parser)
+    add_settings(parser)
     return parser
 
 

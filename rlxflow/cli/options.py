@@ -1,4 +1,4 @@
-"""Options that every command takes, and the model and profile they mean."""
+"""Options that several commands take, and the model and profile they mean."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(message, code="RLX-R060", where=self.prog, hint=self._hint(message))
 
+    def refuse_others(self, found: argparse.Namespace) -> None:
+        """Raise `InputError` for options before the command that the command does not take."""
+        known = {action.dest for action in self._actions}
+        for name in ("recipe", "profile", "set"):
+            if getattr(found, name) is not None and name not in known:
+                message = f"this command takes no --{name}"
+                raise InputError(message, code="RLX-R060", where=self.prog, hint="leave it out")
+
     def _hint(self, message: str) -> str:
         known = [
             name for action in self._actions for name in (*action.option_strings, *(action.choices or ()))
@@ -36,48 +44,44 @@ class Parser(argparse.ArgumentParser):
         return next(filter(None, guesses), f"see `{self.prog} --help`")
 
 
-def add_common(parser: argparse.ArgumentParser, *, inherit: bool) -> None:
-    """The options of every command. They may stand before the command too, whose parser then inherits."""
-
-    def default(value: object) -> object:
-        return argparse.SUPPRESS if inherit else value
-
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options of every command."""
     group = parser.add_argument_group("options of every command")
-    group.add_argument("--json", action="store_true", default=default(False), help="results as JSON")
+    group.add_argument("--json", action="store_true", help="results as JSON")
+    group.add_argument("--quiet", "-q", action="store_true", help="no notes and no progress bar")
     group.add_argument(
-        "--quiet", "-q", action="store_true", default=default(False), help="no notes and no progress bar"
-    )
-    group.add_argument(
-        "--verbose", "-v", action="count", default=default(0), help="timings and reports; -vv: tracebacks"
-    )
-    group.add_argument(
-        "--profile",
-        dest="profile_name",
-        metavar="NAME|PATH",
-        default=default(None),
-        help="a preset or a *.rlx.toml file (default: exact)",
-    )
-    group.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        metavar="SECTION.KEY=VALUE",
-        default=default(None),
-        help="override one profile key; may be repeated",
-    )
-    group.add_argument(
-        "--recipe", metavar="NAME", default=default(None), help="use this recipe, whatever the config says"
+        "--verbose", "-v", action="count", default=0, help="timings and reports; -vv: tracebacks"
     )
 
 
-def chosen_profile(args: argparse.Namespace, name: str | None = None) -> CompileProfile | None:
-    """The profile that --profile (or `name`) and --set mean; None where neither is given."""
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """A model's path, and how it is read and compiled."""
+    parser.add_argument("path", metavar="PATH", help="a model directory, a weights file or a hub id")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A model's recipe and profile."""
+    parser.add_argument("--recipe", metavar="NAME", help="use this recipe, whatever the config says")
+    parser.add_argument(
+        "--profile", metavar="NAME|PATH", help="a preset or a *.rlx.toml file (default: exact)"
+    )
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", metavar="SECTION.KEY=VALUE", help="override a profile key; may be repeated"
+    )
+
+
+def chosen_profile(args: argparse.Namespace) -> CompileProfile | None:
+    """The profile that --profile and --set mean; None where neither is given."""
     from rlxflow.profile import load_profile
 
-    wanted = name or args.profile_name
-    if wanted is None and not args.overrides:
+    if args.profile is None and not args.set:
         return None
-    return load_profile(wanted or "exact", args.overrides or ())
+    return load_profile(args.profile or "exact", args.set or ())
 
 
 def add_trace(parser: argparse.ArgumentParser) -> None:

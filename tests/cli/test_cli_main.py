@@ -22,6 +22,9 @@ from rlxflow.codes import CODES
 Cli = Callable[..., Result]
 
 
+WITHOUT_MODEL = {"cache", "doctor", "dump-activations", "list", "profile"}
+
+
 def test_help_names_every_command(cli: Cli) -> None:
     shown = cli("--help")
     assert shown.code == 0
@@ -31,7 +34,8 @@ def test_help_names_every_command(cli: Cli) -> None:
         helped = cli(name, "--help")
         assert helped.code == 0
         assert "--json" in helped.out
-        assert "--profile" in helped.out
+        assert ("--profile" in helped.out) == (name not in WITHOUT_MODEL), name
+        assert ("--set" in helped.out) == (name == "profile" or name not in WITHOUT_MODEL), name
 
 
 def test_version(cli: Cli) -> None:
@@ -67,6 +71,10 @@ USAGE = [
     (("profile", "shwo", "exact"), "did you mean 'show'?"),
     (("list", "stage"), "did you mean 'stages'?"),
     (("profile", "show"), "name a preset"),
+    (("profile", "list", "exact"), "`rlxflow profile show exact`"),
+    (("list", "ops", "--profile", "decode"), "`rlxflow list --help`"),
+    (("--profile", "decode", "list", "ops"), "leave it out"),
+    (("--set", "passes.dce=false", "doctor"), "leave it out"),
 ]
 
 
