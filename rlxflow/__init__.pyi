@@ -1,6 +1,10 @@
 """The public names: the one list, read by type checkers and by the lazy `__getattr__`."""
 
-from rlxflow.errors import ConfigError as ConfigError, RlxError as RlxError
+from rlxflow.errors import (
+    ConfigError as ConfigError,
+    RlxError as RlxError,
+    TruncationWarning as TruncationWarning,
+)
 from rlxflow.flow.bert_family import (
     BertFamilyConfig as BertFamilyConfig,
     bert_flow as bert_flow,

@@ -21,7 +21,7 @@ RlxError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -127,6 +127,14 @@ class InputError(RlxError):
 
 class PluginError(RlxError):
     """A third-party entry point cannot be loaded."""
+
+
+class TruncationWarning(UserWarning):
+    """`Model.embed` cut texts at the model's length; `texts` are their numbers, from 0."""
+
+    def __init__(self, texts: Sequence[int], of: int, max_length: int) -> None:
+        self.texts = tuple(texts)
+        super().__init__(f"texts cut at the model's {max_length} tokens: {len(texts)} of {of}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Turn texts or images into vectors: one JSON array per line, a .npy file, or a table of similarities.
 
 Texts are arguments, or lines of standard input; for a vision encoder they are the paths of image files.
+Texts longer than the model takes are cut, which is said on stderr and under "truncated" in JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
 from rlxflow.cli.options import add_model, add_trace, load_model, save_trace
-from rlxflow.errors import InputError, RlxError, printable
+from rlxflow.errors import InputError, RlxError, TruncationWarning, printable
 
 if TYPE_CHECKING:
     from rlxflow.dtypes import Array
@@ -37,23 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from rlxflow.runtime.embed import embed
+
     texts = args.texts or _lines()
     model = load_model(args)
     began = time.perf_counter()
     progress = False if args.quiet else None
+    cut: list[TruncationWarning] = []
     if model.images is not None:
         normalize = bool(args.normalize)
         vectors = model.embed_images(
             texts, batch_size=args.batch_size, normalize=normalize, progress=progress
         )
     else:
-        vectors = model.embed(
-            texts,
-            batch_size=args.batch_size,
-            normalize=args.normalize,
-            progress=progress,
-            prompt_name=args.prompt_name,
-        )
+        vectors = embed(model, texts, args.batch_size, args.normalize, progress, args.prompt_name, cut.append)
+    if cut and not args.quiet:
+        console.note(str(cut[0]))
     seconds = time.perf_counter() - began
     if args.verbose:
         console.note(f"{len(texts)} texts in {seconds:.2f} s, {len(texts) / seconds:.1f} texts/s")
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             {
                 "model": model.name,
                 "texts": len(texts),
+                "truncated": list(cut[0].texts) if cut else [],
                 "dimensions": vectors.shape[1],
                 "seconds": seconds,
                 "out": args.out,

@@ -10,6 +10,7 @@ import numpy as np
 from rlxflow.dtypes import Array
 from rlxflow.errors import BackendError
 from rlxflow.quick_dataclass import dataclass
+from rlxflow.runtime.embed import embed
 from rlxflow.runtime.load import load
 from rlxflow.runtime.model import Model
 
@@ -102,7 +103,8 @@ def _exact() -> CompileProfile:
 def _results(model: Model) -> tuple[str, Array]:
     """What the rows are, and the rows [n, width] of all texts: embeddings, or a row per token."""
     if model.embedding is not None:
-        return "texts", model.embed(TEXTS, progress=False)
+        # cut alike on both sides, so nobody need be told
+        return "texts", embed(model, TEXTS, 32, None, False, None, on_cut=lambda cut: None)
     name = "logits" if "logits" in model.graph.outputs else "last_hidden_state"
     rows = model.require_tokenizer().encode_batch(TEXTS, max_length=model.max_positions)
     results = [model(input_ids=np.array([ids]), outputs=[name])[name][0] for ids in rows]

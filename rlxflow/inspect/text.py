@@ -32,7 +32,7 @@ def inspection_text(found: Inspection) -> str:
     if found.memory:
         lines += _memory(found.memory)
     if found.profile or found.trades:
-        lines.append(_line("profile", f"{found.profile}, trades {'; '.join(found.trades) or 'nothing'}"))
+        lines.append(_line("profile", _profile(found)))
     if found.report:
         lines.append(str(found.report))
     lines += ["", *tensor_table(found.tensors)]
@@ -88,6 +88,14 @@ def _pooling(settings: EmbeddingSettings) -> str:
     parts += [f"at most {settings.max_length} tokens"] if settings.max_length else []
     parts += [f"prompts {', '.join(settings.prompts)}"] if settings.prompts else []
     return ", ".join(parts)
+
+
+def _profile(found: Inspection) -> str:
+    text = f"{found.profile}, trades {'; '.join(found.trades) or 'nothing'}"
+    if found.profile == "exact":
+        decoder = found.memory is not None and found.memory.cache_per_token
+        text += f"; faster: --profile {'decode' if decoder else 'encoder'}"
+    return text
 
 
 def _memory(plan: MemoryPlan) -> list[str]:

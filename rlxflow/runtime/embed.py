@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError, nearest, printable
+from rlxflow.errors import InputError, TruncationWarning, nearest, printable
 from rlxflow.runtime.inputs import want_batch_size
 from rlxflow.runtime.progress import bar
 
 if TYPE_CHECKING:
     from rlxflow.runtime.embedding_settings import EmbeddingSettings
     from rlxflow.runtime.model import Model
+
+
+def _warn(cut: TruncationWarning) -> None:
+    warnings.warn(cut, stacklevel=4)  # at the caller of `Model.embed`
 
 
 def embed(
@@ -24,8 +29,9 @@ def embed(
     normalize: bool | None,
     progress: bool | None,
     prompt_name: str | None,
+    on_cut: Callable[[TruncationWarning], None] = _warn,
 ) -> Array:
-    """See `Model.embed`."""
+    """See `Model.embed`; `on_cut` is told once if texts were cut."""
     settings = model.embedding
     if settings is None:
         hint = "load a sentence-transformers directory (modules.json), or pool model(…)['last_hidden_state']"
@@ -40,14 +46,16 @@ def embed(
             hint="True, False or None",
         )
     output = {None: "embedding", True: "normalized", False: "pooled"}[normalize]
-    rows = tokenize(model, wanted, settings, prompt_name)
+    rows, cut = _tokenize(model, wanted, settings, prompt_name)
+    if cut is not None:
+        on_cut(cut)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     width = model.graph.outputs[output].dim(1)
     result = np.zeros((len(rows), width if isinstance(width, int) else 0), np.float32)
     with bar(len(rows), "embedding", progress) as advance:
         for first in range(0, len(order), batch_size):
             chosen = order[first : first + batch_size]
-            ids, mask = pad([rows[i] for i in chosen])
+            ids, mask = _pad([rows[i] for i in chosen])
             result[chosen] = model(input_ids=ids, attention_mask=mask, outputs=[output])[output]
             advance(len(chosen))
     return result
@@ -61,10 +69,10 @@ def _as_list(texts: object) -> list[str]:
     return list(texts)
 
 
-def tokenize(
+def _tokenize(
     model: Model, texts: Sequence[str], settings: EmbeddingSettings, prompt_name: str | None
-) -> list[list[int]]:
-    """Token ids per text, prompt in front, cut at the model's length."""
+) -> tuple[list[list[int]], TruncationWarning | None]:
+    """Token ids per text, prompt in front, cut at the model's length; and what was cut."""
     tokenizer = model.require_tokenizer()
     name = prompt_name if prompt_name is not None else settings.default_prompt
     if name is not None and name not in settings.prompts:
@@ -76,10 +84,12 @@ def tokenize(
     if settings.lower_case:
         texts = [text.lower() if isinstance(text, str) else text for text in texts]
     limits = [n for n in (settings.max_length, model.max_positions) if n is not None]
-    return tokenizer.encode_batch(texts, max_length=min(limits, default=None))
+    limit = min(limits, default=None)
+    rows, cut = tokenizer.encode_within(texts, limit)
+    return rows, TruncationWarning(cut, len(texts), limit) if limit is not None and cut else None
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Array, Array]:
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[Array, Array]:
     """Rows of different lengths as (ids, mask), int64 [B, S], padded on the right with zeros."""
     ids = np.zeros((len(rows), max(map(len, rows), default=0)), np.int64)
     mask = np.zeros_like(ids)

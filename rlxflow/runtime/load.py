@@ -32,11 +32,12 @@ def load(
 ) -> Model:
     """A model from a Hugging Face directory, a GGUF file, or a hub id that is in the local cache.
 
-    `profile` names a preset, a *.rlx.toml file or is an object (default: "exact"); `recipe` overrides the
-    `model_type` of the config; `progress` shows a bar on stderr (None: on a terminal only). Headers of
-    weights are checked against the model, and its size against the free memory, before any data is read;
-    then all of it is. Raises an `RlxError` that says what is wrong with which file; there is no half-loaded
-    model.
+    `profile` names a preset, a *.rlx.toml file or is an object. Without one it is "exact", plain f32 and the
+    slowest; "encoder" and "decode" are faster, and `model.profile.trades()` tells what that costs. `recipe`
+    overrides the `model_type` of the config; `progress` shows a bar on stderr (None: on a terminal only).
+    Headers of weights are checked against the model, and its size against the free memory, before any data
+    is read; then all of it is. Raises an `RlxError` that says what is wrong with which file; there is no
+    half-loaded model.
     """
     files = model_files(resolve(path))
     chosen = choose_recipe(files.config, files.where, recipe)

@@ -183,9 +183,10 @@ class Model:
     ) -> Array:
         """Embeddings, float32 [n, d], one row per text in the order given (one row for a single string).
 
-        Texts are cut at the model's length. `normalize` overrides what the model's settings say;
-        `progress` shows a bar on stderr (None: on a terminal only). Raises `InputError` for a model
-        without pooling settings, `TokenizerError` for one without a tokenizer.
+        Texts longer than the model takes are cut, and a call that cuts gives one `TruncationWarning`.
+        `normalize` overrides what the model's settings say; `progress` shows a bar on stderr (None: on a
+        terminal only). Raises `InputError` for a model without pooling settings, `TokenizerError` for one
+        without a tokenizer.
         """
         from rlxflow.runtime.embed import embed
 

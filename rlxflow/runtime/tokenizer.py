@@ -118,6 +118,12 @@ class Tokenizer:
         self, texts: Sequence[str], *, add_special_tokens: bool = True, max_length: int | None = None
     ) -> list[list[int]]:
         """`encode` of each text, in order, on all cores."""
+        return self.encode_within(texts, max_length, add_special_tokens)[0]
+
+    def encode_within(
+        self, texts: Sequence[str], max_length: int | None, add_special_tokens: bool = True
+    ) -> tuple[list[list[int]], list[int]]:
+        """As `encode_batch`, and the numbers of the texts that are cut."""
         if isinstance(texts, str):
             _refuse_text("is one string where a list of strings is expected", self.where)
         for i, text in enumerate(texts):
@@ -126,14 +132,14 @@ class Tokenizer:
         with refusing("the text cannot be tokenised", code="RLX-T010", where=self.where, hint=_DAMAGED):
             if keep is None:
                 encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
-                return [encoding.ids for encoding in encodings]
+                return [encoding.ids for encoding in encodings], []
             # The library truncates by a setting of the shared object; cutting here keeps calls independent.
             encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-            for encoding in encodings:
-                encoding.truncate(keep)
-            return [
-                self.backend.post_process(encoding, None, add_special_tokens).ids for encoding in encodings
-            ]
+            cut = [i for i, encoding in enumerate(encodings) if len(encoding) > keep]
+            for i in cut:
+                encodings[i].truncate(keep)
+            framed = [self.backend.post_process(e, None, add_special_tokens).ids for e in encodings]
+            return framed, cut
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids`. An id that has no token adds nothing, as in HF.

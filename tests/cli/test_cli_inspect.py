@@ -44,6 +44,12 @@ def test_inspect_shows_a_model(cli: Cli, llama: str) -> None:
         assert text in shown.out
 
 
+def test_inspect_names_the_faster_profile(cli: Cli, bert: str, llama: str) -> None:
+    assert "exact, trades nothing; faster: --profile encoder\n" in cli("inspect", bert).out
+    assert "exact, trades nothing; faster: --profile decode\n" in cli("inspect", llama).out
+    assert "faster" not in cli("inspect", llama, "--profile", "decode").out
+
+
 def test_inspect_json_has_stable_keys(cli: Cli, bert: str) -> None:
     data = cli("inspect", bert, "--json").data
     assert list(data) == [

@@ -47,6 +47,15 @@ def test_embed_reads_lines_of_stdin(bert: str) -> None:
     np.testing.assert_array_equal(np.array(rows, np.float32), _vectors(bert))
 
 
+def test_embed_tells_which_texts_it_cuts(cli: Cli, bert: str) -> None:
+    argv = ("embed", bert, "a cat", "a " * 17, "a " * 16, "a " * 1000)
+    shown = cli(*argv, "--json")
+    assert shown.code == 0
+    assert shown.err == "texts cut at the model's 16 tokens: 2 of 4\n"
+    assert shown.data["truncated"] == [1, 3]
+    assert cli(*argv, "--quiet").err == ""
+
+
 def test_embed_names_the_line_that_is_not_utf_8(bert: str) -> None:
     done = run_process("embed", bert, input=b"fine\ncaf\xe9\n")
     assert done.returncode == 2 and not done.stdout
@@ -67,7 +76,10 @@ def test_embed_wants_texts_on_a_terminal(cli: Cli, bert: str, monkeypatch: pytes
 
 def test_embed_json_has_stable_keys(cli: Cli, bert: str) -> None:
     data = cli("embed", bert, *TEXTS, "--json", "--similarity").data
-    assert list(data) == ["model", "texts", "dimensions", "seconds", "out", "embeddings", "similarity"]
+    assert list(data) == [
+        *("model", "texts", "truncated", "dimensions", "seconds", "out", "embeddings", "similarity")
+    ]
+    assert data["truncated"] == []
     vectors = np.array(data["embeddings"], np.float32)
     np.testing.assert_array_equal(vectors, _vectors(bert))
     np.testing.assert_allclose(data["similarity"], vectors @ vectors.T, atol=1e-6)

@@ -49,7 +49,9 @@ def sentence_model(folder: Path, golden: goldens.Golden, pooling: str, normalize
 def test_texts_to_vectors(model_type: str, pooling: str, normalize: bool, tmp_path: Path) -> None:
     golden = goldens.hf_case(model_type, "plain")
     model = rlxflow.load(sentence_model(tmp_path / "model", golden, pooling, normalize))
-    found = model.embed(TEXTS, batch_size=3, progress=False)
+    with pytest.warns(rlxflow.TruncationWarning, match=f"{model.max_positions} tokens: 1 of 4") as cut:
+        found = model.embed(TEXTS, batch_size=3, progress=False)
+    assert [warning.filename for warning in cut] == [__file__]
     for text, vector in zip(TEXTS, found, strict=True):
         words = [int(word[1:]) for word in text.split()][: (model.max_positions or 0) - 2]
         hidden: Any = model(input_ids=np.array([[2, *words, 3]]))["last_hidden_state"][0]

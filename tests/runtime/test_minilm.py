@@ -25,7 +25,11 @@ def golden() -> goldens.MiniLm:
 
 @pytest.fixture(scope="module")
 def together(model: rlxflow.Model, golden: goldens.MiniLm) -> np.ndarray:
-    return model.embed(golden.texts)
+    with pytest.warns(rlxflow.TruncationWarning) as cut:  # once for the call, though it makes two batches
+        found = model.embed(golden.texts)
+    whole = model.require_tokenizer().encode_batch(golden.texts)
+    assert [w.message.texts for w in cut] == [tuple(i for i, ids in enumerate(whole) if len(ids) > 256)]
+    return found
 
 
 def test_settings(model: rlxflow.Model) -> None:

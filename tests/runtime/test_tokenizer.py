@@ -82,6 +82,8 @@ def test_ids_without_special_tokens_equal_transformers(bert: Tokenizer) -> None:
 
 def test_truncated_ids_equal_transformers(bert: Tokenizer) -> None:
     assert bert.encode_batch(GOLDEN["texts"], max_length=7) == GOLDEN["cut"]
+    longer = [i for i, ids in enumerate(bert.encode_batch(GOLDEN["texts"])) if len(ids) > 7]
+    assert bert.encode_within(GOLDEN["texts"], 7) == (GOLDEN["cut"], longer)
     for text, ids in zip(GOLDEN["texts"], GOLDEN["cut"], strict=True):
         assert bert.encode(text, max_length=7) == ids, text
 
