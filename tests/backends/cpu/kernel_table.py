@@ -30,6 +30,7 @@ Values = Mapping[str, Value]
 B, S = dim("B"), dim("S")
 WIDTHS = (1, 16, 33, 70)
 SHAPES = ((1, 1), (1, 7), (3, 16), (5, 2))  # batch, tokens
+SPECIAL = (np.inf, np.nan, -np.inf, -0.0, 1e-40)
 KINDS = ("plain", "special", "strided", "read-only", "ragged", "holes")
 UNARY = ("neg", "exp", "tanh", "sqrt", "rsqrt", "gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "relu2",
          "sigmoid")  # fmt: skip
@@ -182,10 +183,8 @@ def arrays(row: Row, batch: int, tokens: int, kind: str, seed: int) -> dict[str,
         else:
             array = rng.standard_normal(sizes).astype(np.float32)
             if kind == "special":
-                array.flat[:: max(2, array.size // 5)] = np.resize([np.nan, np.inf, -np.inf, -0.0, 1e-40], 1)[
-                    0
-                ]
-                array.flat[-1] = np.inf
+                places = slice(None, None, max(2, array.size // 5))
+                array.flat[places] = np.resize(SPECIAL, array.flat[places].size)
         array = array.astype(np.int32) if dtype is i32 else array
         found[name] = _as(array, kind)
     return found
