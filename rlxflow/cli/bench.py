@@ -1,8 +1,10 @@
 """Measure a model's speed on random ids, beside what this machine can do at most.
 
 Encoders are timed per call; decoders on a prompt, and then token by token behind it. Times are medians.
-Shares are of limits measured in the same run: arithmetic of the f32 FMA peak, bytes (weights and caches, read
-once per call) of the rate of main memory.
+Shares are of limits measured in the same run: arithmetic of the rate of int8 products where linear layers are
+int8, else of f32 FMA instructions; bytes (weights and caches, read once per call) of the rate of main memory.
+Above 100 % of peak: f32 products in pairs (precision.paired_products) work on the units for sums too, and
+products of bf16 do more at a time. Above 100 % of DRAM: weights stay in the caches.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from rlxflow.errors import InputError
 if TYPE_CHECKING:
     from rlxflow.inspect.bench import Case
 
-HEAD = ("case", "ms", "p10", "p90", "tokens/s", "GFLOP/s", "of FMA", "GB/s", "of DRAM")
+HEAD = ("case", "ms", "p10", "p90", "tokens/s", "GFLOP/s", "of peak", "GB/s", "of DRAM")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +95,7 @@ def _show(case: Case, limits: dict[str, float | None], head: bool) -> None:
         print(_row(HEAD))
     d = case.as_dict(limits)
     times = (f"{d[name]:.3f}" for name in ("milliseconds", "p10", "p90"))
-    rates = (f"{d['tokens_per_second']:.0f}", f"{d['gflops']:.1f}", f"{d['fma_share']:.0%}")
+    rates = (f"{d['tokens_per_second']:.0f}", f"{d['gflops']:.1f}", f"{d['peak_share']:.0%}")
     print(_row((case.what, *times, *rates, f"{d['gb_per_second']:.1f}", f"{d['dram_share']:.0%}")))
     console.flush()
 
@@ -103,7 +105,7 @@ def _footer(facts: dict[str, Any]) -> str:
     lines = [
         f"profile {facts['profile']} · {facts['threads']} threads · loaded in {facts['load_seconds']:.2f} s"
         f" · peak memory {facts['peak_memory'] / 1e6:.0f} MB",
-        f"limits  {limits}  (GFLOP/s, GOP/s, GB/s)",
+        f"limits  {limits}  (GFLOP/s, GOP/s, GB/s); peak is {facts['cases'][0]['peak']}",
     ]
     if facts["compile_seconds"]:
         times = facts["compile_seconds"]

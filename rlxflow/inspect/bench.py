@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlxflow.backends.base import CacheState
+from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.backends.cpu.form import find_form
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError
 from rlxflow.inspect.cost import cost
@@ -21,6 +23,7 @@ from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.inputs import complete
 from rlxflow.runtime.model import Model
+from rlxflow.runtime.plans import TokenPlans
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -31,13 +34,15 @@ DECODE_TOKENS = 32  # timed one by one behind each prompt
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of call: tokens per call, seconds of every run, FLOPs, and bytes that must be read."""
+    """One kind of call: tokens per call, seconds of every run, FLOPs, bytes that must be read, and the names
+    of the forms in which weights are multiplied."""
 
     what: str
     tokens: int
     seconds: tuple[float, ...]
     flops: int
     read_bytes: int
+    forms: tuple[str, ...]
 
     @property
     def median(self) -> float:
@@ -47,6 +52,7 @@ class Case:
         """Figures for people and programs; shares are of the limits measured in the same run."""
         low, high = np.percentile(self.seconds, (10, 90))
         flops, read = self.flops / self.median / 1e9, self.read_bytes / self.median / 1e9
+        peak = "int8" if any(peak_of(form, limits) == "int8" for form in self.forms) else "fma"
         return {
             "case": self.what,
             "runs": len(self.seconds),
@@ -55,10 +61,20 @@ class Case:
             "p90": float(high) * 1e3,
             "tokens_per_second": self.tokens / self.median,
             "gflops": flops,
-            "fma_share": flops / (limits["fma"] or np.inf),
+            "peak": peak,
+            "peak_share": flops / (limits[peak] or np.inf),
             "gb_per_second": read,
             "dram_share": read / (limits["DRAM"] or np.inf),
         }
+
+
+def peak_of(form: str, limits: dict[str, float | None]) -> str:
+    """Which limit bounds products with weights in a form: int8 where their activations are, else fma.
+
+    The rate of fma is not the end for f32 in pairs, which work on units for sums too, nor for bf16.
+    """
+    x = find_form(form).x
+    return "int8" if x is not None and x.mixed == "int8" and limits["int8"] else "fma"
 
 
 def bench(
@@ -133,6 +149,13 @@ def _weight_bytes(model: Model) -> int:
     return cost(model.graph, {"B": 1, "S": 1, "C": 1}).weight_bytes if held is None else held
 
 
+def _forms(model: Model) -> tuple[str, ...]:
+    program = model.executable
+    if isinstance(program, TokenPlans):  # which all have the same weights
+        program = program.plans[0][1]
+    return program.plan.forms if isinstance(program, CpuExecutable) else ()
+
+
 def _timed(call: Callable[[], object], seconds: float) -> tuple[float, ...]:
     call()
     runs: list[float] = []
@@ -154,7 +177,7 @@ def _encoder_case(model: Model, batch: int, tokens: int, seconds: float) -> Case
     wanted = tuple(run.graph.outputs)[-1:]
     flops = cost(model.graph, {"B": batch, "S": tokens}).flops
     times = _timed(lambda: run(inputs, outputs=wanted), seconds)
-    return Case(f"encode {batch}×{tokens}", batch * tokens, times, flops, _weight_bytes(model))
+    return Case(f"encode {batch}×{tokens}", batch * tokens, times, flops, _weight_bytes(model), _forms(model))
 
 
 def _decoder_cases(model: Model, batch: int, tokens: int, seconds: float) -> Iterator[Case]:
@@ -167,10 +190,10 @@ def _decoder_cases(model: Model, batch: int, tokens: int, seconds: float) -> Ite
     def feed(past: int, count: int) -> None:
         _feed(model, state, ids[:, past : past + count], past)
 
-    weights = _weight_bytes(model)
+    weights, forms = _weight_bytes(model), _forms(model)
     times = _timed(lambda: feed(0, tokens), seconds)
     flops = cost(graph, {"B": batch, "S": tokens, "C": tokens}).flops
-    yield Case(f"prefill {batch}×{tokens}", batch * tokens, times, flops, weights)
+    yield Case(f"prefill {batch}×{tokens}", batch * tokens, times, flops, weights, forms)
     runs: list[float] = []
     while not runs or sum(runs) < seconds:
         for i in range(DECODE_TOKENS):
@@ -179,7 +202,7 @@ def _decoder_cases(model: Model, batch: int, tokens: int, seconds: float) -> Ite
             runs.append(time.perf_counter() - start)
     read = weights + sum(a.nbytes for a in state.arrays.values()) * (tokens + DECODE_TOKENS // 2) // capacity
     flops = cost(graph, {"B": batch, "S": 1, "C": tokens}).flops
-    yield Case(f"decode {batch} at {tokens}", batch, tuple(runs), flops, read)
+    yield Case(f"decode {batch} at {tokens}", batch, tuple(runs), flops, read, forms)
 
 
 def _feed(model: Model, state: CacheState, ids: Array, past: int) -> None:

@@ -20,6 +20,7 @@ from rlxflow.backends.cpu.limits import measure
 from rlxflow.backends.cpu.plan import PlanStep
 from rlxflow.backends.cpu.traced import Event
 from rlxflow.errors import BackendError, RlxError, printable
+from rlxflow.inspect.bench import peak_of
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.model import Model
 
@@ -94,20 +95,22 @@ def _events(program: CpuExecutable) -> Iterator[dict[str, Any]]:
             }
 
 
-def _rates(step: PlanStep, row: list[int], nanoseconds: int) -> dict[str, float]:
-    """GFLOP/s and GB/s (weights read once) of a part of a product; other steps have neither."""
+def _rates(step: PlanStep, row: list[int], nanoseconds: int) -> dict[str, float | str]:
+    """Form, GFLOP/s and GB/s (weights read once) of a part of a product; other steps have none."""
     kernel = step.kernel
     if not isinstance(kernel, Gemm):
         return {}
     rows = row[Event.TOKENS] if kernel.tail.domain == "token" else row[Event.SEQUENCES]
     weights = 4 * find_form(kernel.form).words(kernel.depth) * kernel.columns / row[Event.PARTS]
     flops = 2 * rows * kernel.depth * kernel.columns / row[Event.PARTS]
-    return {"GFLOP/s": flops / nanoseconds, "GB/s": weights / nanoseconds}
+    return {"form": kernel.form, "GFLOP/s": flops / nanoseconds, "GB/s": weights / nanoseconds}
 
 
-def _add_shares(facts: dict[str, float], limits: dict[str, float | None]) -> None:
-    for rate, limit, name in (("GFLOP/s", "fma", "of FMA"), ("GB/s", "DRAM", "of DRAM")):
+def _add_shares(facts: dict[str, Any], limits: dict[str, float | None]) -> None:
+    if "form" not in facts:
+        return
+    for rate, limit in (("GFLOP/s", peak_of(facts["form"], limits)), ("GB/s", "DRAM")):
         most = limits[limit]
-        if rate in facts and most:
-            facts[name] = round(facts[rate] / most, 3)
-            facts[rate] = round(facts[rate], 2)
+        if most:
+            facts[f"of {limit}"] = round(facts[rate] / most, 3)
+        facts[rate] = round(facts[rate], 2)

@@ -27,7 +27,7 @@ def test_the_steps_of_an_encoder(cli: Cli, bert: str, tmp_path: Path, threads: s
     assert all(e["dur"] >= 0 and e["ts"] >= 0 for e in events)
     assert {e["tid"] for e in events} <= set(range(int(threads)))
     products = [e for e in events if e["cat"] == "Gemm"]
-    assert products and all(e["args"]["GFLOP/s"] > 0 and e["args"]["of FMA"] >= 0 for e in products)
+    assert products and all(e["args"]["GFLOP/s"] > 0 and e["args"]["of fma"] >= 0 for e in products)
     assert data["otherData"]["events that did not fit"] == 0
     for thread in {e["tid"] for e in events}:  # one after the other
         own = sorted((e["ts"], e["dur"]) for e in events if e["tid"] == thread)
