@@ -85,7 +85,7 @@ def _events(program: CpuExecutable) -> Iterator[dict[str, Any]]:
             facts = {"call": number, "tokens": row[Event.TOKENS], "parts": row[Event.PARTS]}
             yield {
                 "ph": "X",
-                "name": step.label,
+                "name": program.plan.labels[row[Event.STEP]],
                 "cat": type(step.kernel).__name__,
                 "pid": PROCESS,
                 "tid": thread,

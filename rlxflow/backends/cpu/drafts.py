@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rlxflow.backends.cpu.describe import Source
 from rlxflow.backends.cpu.domain import View, rows_of
-from rlxflow.backends.cpu.plan import Given, Kernel
+from rlxflow.backends.cpu.plan import Given
 from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.regions import Region
 from rlxflow.ir.dims import Dim
 from rlxflow.ir.values import Value
 from rlxflow.quick_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from rlxflow.backends.cpu.plan import Kernel
 
 
 @dataclass(eq=False)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlxflow.backends.cpu.checked import emit_controls, enter_step
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import find_form
 from rlxflow.backends.cpu.frame import Frame, frame_of, read
+from rlxflow.backends.cpu.job import AXIS_WORDS, COUNTER_WORDS, Job
 from rlxflow.backends.cpu.kernels.attention import Attention, attention_kernel
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, cached_attention_kernel
 from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule, delta_rule_kernel
@@ -17,37 +17,13 @@ from rlxflow.backends.cpu.kernels.gemm import Gemm, gemm_kernel
 from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges, merge_kernel
 from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.kernels.rows import row_kernel
-from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS, in_parts
-from rlxflow.backends.cpu.plan import Address, InFrame, InSlot, Kernel, Plan
+from rlxflow.backends.cpu.kernels.sync import in_parts
+from rlxflow.backends.cpu.plan import Address, InFrame, InSlot, Plan
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.traced import emit_trace_controls, traced
 
-
-class Job(IntEnum):
-    """What the threads of one call share: words of 8 bytes."""
-
-    TABLE = 0  # void**: see Plan.table
-    CHUNKS = auto()  # i64*: first sequence of every chunk, and behind it the number of sequences
-    NUM_CHUNKS = auto()
-    NEXT = auto()  # the chunk that nobody has taken
-    TOGETHER = auto()  # not 0: all threads work on one chunk at a time, step by step …
-    PARTS = auto()  # … each cut into so many parts
-    PLACES = auto()  # void**: per thread its frame, its scratch and its arena
-    WANTED = auto()  # bit per output
-    SEQUENCE_CAPACITY = auto()
-    CACHE_CAPACITY = auto()
-    COUNTERS = auto()  # i64*: zeros, COUNTER_WORDS per chunk and step
-    AXES = auto()  # from here on the AXIS_WORDS of every axis of tokens
-
-
-AXIS_WORDS = (
-    Frame.SOURCE,
-    Frame.POSITION,
-    Frame.SEQUENCE,
-    Frame.OFFSETS,
-    Frame.BATCH_ROW,
-    Frame.TOKEN_CAPACITY,
-)
+if TYPE_CHECKING:
+    from rlxflow.backends.cpu.plan import Kernel
 
 
 def emit(plan: Plan, target: Target, checked: bool = False, with_trace: bool = False) -> str:

@@ -11,12 +11,11 @@ import numpy as np
 from rlxflow.backends.base import CacheState, empty_state
 from rlxflow.backends.cpu.checked_call import CheckedCalls
 from rlxflow.backends.cpu.constants import Constants
-from rlxflow.backends.cpu.emit import AXIS_WORDS, Job
 from rlxflow.backends.cpu.form import Form, find_form
 from rlxflow.backends.cpu.frame import Frame
 from rlxflow.backends.cpu.host_values import HostValues
 from rlxflow.backends.cpu.id_checks import check_ids
-from rlxflow.backends.cpu.kernels.sync import COUNTER_WORDS
+from rlxflow.backends.cpu.job import AXIS_WORDS, COUNTER_WORDS, Job
 from rlxflow.backends.cpu.layout import Layout, Layouts
 from rlxflow.backends.cpu.lengths import positions_of
 from rlxflow.backends.cpu.llvm import LoadedCode
@@ -25,13 +24,11 @@ from rlxflow.backends.cpu.packing import prepare_all
 from rlxflow.backends.cpu.plan import Constant, Made, Plan
 from rlxflow.backends.cpu.pointers import Pointers
 from rlxflow.backends.cpu.ragged import sizes_of
-from rlxflow.backends.cpu.scratch import Scratch
 from rlxflow.backends.cpu.states import States
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.team import Team
 from rlxflow.backends.cpu.traced import TracedCalls
 from rlxflow.backends.inputs import InputCheck, no_output
-from rlxflow.backends.rows import validity_inputs
 from rlxflow.dtypes import Array
 from rlxflow.ir.dims import bind_shape
 from rlxflow.ir.graph import Graph
@@ -71,17 +68,15 @@ class CpuExecutable:
         threads = team.size if checks is None else 1  # there is one table of bounds
         weights = prepare_all(wanted, constants, target, self._pack, threads)
         self._check_inputs = InputCheck(graph)
-        validity = validity_inputs(graph)
-        self._layouts = Layouts(validity, plan.table, team.size, bool(graph.states))
+        self._layouts = Layouts(plan.validity, plan.table, team.size, bool(graph.states))
         made = [c.value for c in plan.table if isinstance(c, Made)]
         checked = [c.ids for c in plan.checks if not isinstance(c.ids, str)]
         past = None if plan.lengths is None else plan.lengths[0]
-        self._host = HostValues(tuple(dict.fromkeys([*made, *checked])), validity, past, plan.axes)
+        self._host = HostValues(tuple(dict.fromkeys([*made, *checked])), plan.validity, past, plan.axes)
         self._single_checks = [c for c in plan.checks if c.ids in self._host.lasting]
         self._repeated_checks = [c for c in plan.checks if c.ids not in self._host.lasting]
         self._states = States(graph)
         self._pointers = Pointers(plan.table, weights)
-        self._scratch = Scratch(plan, target)
         self._memory = Memory(Frame.SIZE * len(plan.axes))
         self._job = aligned((Job.AXES + len(AXIS_WORDS) * len(plan.axes),), np.int64)
         self._job_address = address(self._job)
@@ -91,7 +86,7 @@ class CpuExecutable:
     @property
     def steps(self) -> list[str]:
         """What runs, in order: the op each step is named after, and its stage."""
-        return [s.label for s in self.plan.steps]
+        return list(self.plan.labels)
 
     @property
     def weight_bytes(self) -> int:
@@ -195,12 +190,12 @@ class CpuExecutable:
         self._wave = min(len(layout.chunks) - 1, max(threads, WAVE_TOKENS * threads // max(counts[1:])))
         places = self._memory.reserve(
             threads,
-            self._scratch.floats(max(r.longest for r in layout.axes)),
+            self.plan.scratch.floats(max(r.longest for r in layout.axes)),
             1 if together else threads,
             self.plan.arena.floats(counts),
         )
         parts = threads * (1 if max(counts[1:]) <= FEW_TOKENS * threads else PARTS)
-        words = len(self.plan.steps) * COUNTER_WORDS * self._wave if together else 0
+        words = len(self.plan.labels) * COUNTER_WORDS * self._wave if together else 0
         axes = [
             word
             for rows, most in zip(layout.row_addresses, counts[1:], strict=True)

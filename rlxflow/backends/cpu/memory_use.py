@@ -7,7 +7,6 @@ import math
 from rlxflow.backends.base import MemoryUse, largest_stored
 from rlxflow.backends.cpu.form import find_form
 from rlxflow.backends.cpu.plan import Constant, Plan
-from rlxflow.backends.cpu.scratch import Scratch
 from rlxflow.backends.cpu.target import Target
 from rlxflow.ir.dims import bind_shape, names
 from rlxflow.ir.graph import Graph
@@ -18,7 +17,7 @@ def memory_use(graph: Graph, plan: Plan, target: Target, threads: int, tokens: i
     weights = sum(_nbytes(item, target) for item in plan.table if isinstance(item, Constant))
     every = {name: tokens for axis in plan.axes for name in names(axis)}
     sizes = bind_shape(plan.axes, every)
-    floats = plan.arena.floats((1, *sizes)) + threads * Scratch(plan, target).floats(max(sizes))
+    floats = plan.arena.floats((1, *sizes)) + threads * plan.scratch.floats(max(sizes))
     return MemoryUse(weights, largest_stored(graph), 4 * floats)
 
 

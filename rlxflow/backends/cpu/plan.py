@@ -5,19 +5,24 @@ A plan is plain data and has a text, which names the compiled code in caches.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rlxflow.backends.cpu.arena import Arena
-from rlxflow.backends.cpu.kernels.attention import Attention
-from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
-from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule
-from rlxflow.backends.cpu.kernels.gemm import Gemm
-from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
-from rlxflow.backends.cpu.kernels.quantise import Quantise
-from rlxflow.backends.cpu.kernels.rows import Rows
+from rlxflow.backends.cpu.scratch import Scratch
 from rlxflow.ir.dims import Dim
 from rlxflow.ir.values import Value
 from rlxflow.quick_dataclass import dataclass
+
+if TYPE_CHECKING:  # generators of code: a plan whose code is kept needs none
+    from rlxflow.backends.cpu.kernels.attention import Attention
+    from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
+    from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule
+    from rlxflow.backends.cpu.kernels.gemm import Gemm
+    from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
+    from rlxflow.backends.cpu.kernels.quantise import Quantise
+    from rlxflow.backends.cpu.kernels.rows import Rows
+
+    Kernel: TypeAlias = Gemm | Attention | CachedAttention | MergeRanges | DeltaRule | Rows | Quantise
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,6 @@ class InFrame:
 
 
 Address = InTable | InSlot | InFrame
-Kernel = Gemm | Attention | CachedAttention | MergeRanges | DeltaRule | Rows | Quantise
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,6 @@ class PlanStep:
     kernel: Kernel
     addresses: tuple[Address, ...]
     outputs: int
-    label: str
     axis: int = 0
 
 
@@ -104,15 +107,22 @@ class GatherCheck:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the executable runs. `table` says what the pointers of a call point at."""
+    """What the executable runs. `table` says what the pointers of a call point at.
 
-    steps: tuple[PlanStep, ...]
+    `labels` tells of every step the op it is named after, and its stage. Code is made of `steps`; a plan
+    whose code is kept on disk has none.
+    """
+
+    labels: tuple[str, ...]
     arena: Arena
+    scratch: Scratch
     table: tuple[Constant | Given | Made, ...]
     outputs: tuple[str, ...]
     checks: tuple[GatherCheck, ...]
+    validity: tuple[str, ...]  # the inputs that say which tokens matter
     lengths: tuple[str | None, str] | None  # the inputs that say past_len and new_len of every sequence
     axes: tuple[Dim, ...]  # of tokens, S first
+    steps: tuple[PlanStep, ...] = ()
 
     @property
     def forms(self) -> tuple[str, ...]:

@@ -23,8 +23,9 @@ from rlxflow.backends.cpu.plan import (
     Plan,
     PlanStep,
 )
+from rlxflow.backends.cpu.scratch import scratch_of
 from rlxflow.backends.cpu.target import Target
-from rlxflow.backends.rows import batch_independent
+from rlxflow.backends.rows import batch_independent, validity_inputs
 from rlxflow.errors import BackendError
 from rlxflow.ir.dims import Dim
 from rlxflow.ir.graph import Graph
@@ -80,10 +81,19 @@ class _Planner:
             if axis is None and isinstance(draft.result, tuple):
                 axis = draft.result[0].axis
             number = max(self._axis(axis), 0)
-            steps.append(PlanStep(draft.kernel, tuple(addresses), draft.outputs, draft.label, number))
-        outputs = tuple(self.graph.outputs)
-        checks = self._checks(drafts)
-        return Plan(tuple(steps), arena, tuple(table), outputs, checks, self._drafter.lengths, self.axes)
+            steps.append(PlanStep(draft.kernel, tuple(addresses), draft.outputs, number))
+        return Plan(
+            labels=tuple(draft.label for draft in drafts),
+            arena=arena,
+            scratch=scratch_of((step.kernel for step in steps), self.target),
+            table=tuple(table),
+            outputs=tuple(self.graph.outputs),
+            checks=self._checks(drafts),
+            validity=validity_inputs(self.graph),
+            lengths=self._drafter.lengths,
+            axes=self.axes,
+            steps=tuple(steps),
+        )
 
     def _axis(self, axis: Dim | None) -> int:
         """Its index; -1 for sequences."""

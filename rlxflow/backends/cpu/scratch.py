@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from rlxflow.backends.cpu.kernels import attention, gemm, row_values
-from rlxflow.backends.cpu.kernels.attention import Attention
-from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention, scratch_floats
-from rlxflow.backends.cpu.kernels.gemm import Gemm
-from rlxflow.backends.cpu.kernels.rows import Rows
-from rlxflow.backends.cpu.plan import Plan
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from rlxflow.backends.cpu.target import Target
+from rlxflow.quick_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from rlxflow.backends.cpu.plan import Kernel
 
 
+@dataclass(frozen=True)
 class Scratch:
-    """How much scratch a thread needs for a plan."""
+    """Floats that a thread needs for a plan: `fixed`, or so many `per_token`, in whole vectors of tokens."""
 
-    def __init__(self, plan: Plan, target: Target) -> None:
-        kernels = {s.kernel for s in plan.steps}
-        self._target = target
-        self._attentions = [k for k in kernels if isinstance(k, Attention)]
-        rows = [k.expression for k in kernels if isinstance(k, Rows)]
-        cached = [scratch_floats(k, target) for k in kernels if isinstance(k, CachedAttention)]
-        products = [gemm.scratch_floats(k, target) for k in kernels if isinstance(k, Gemm)]
-        self._fixed = max(
-            [*cached, *products, *(row_values.scratch_floats(e, target.row_stride) for e in rows)], default=0
-        )
+    fixed: int
+    per_token: int
+    lanes: int
 
     def floats(self, longest: int) -> int:
         """For sequences of up to `longest` tokens."""
-        target = self._target
-        sizes = [
-            attention.scratch_floats(a, target.query_rows, target.lanes, longest) for a in self._attentions
-        ]
-        return max(self._fixed, *sizes, 1)
+        return max(self.fixed, self.per_token * -(-longest // self.lanes) * self.lanes, 1)
+
+
+def scratch_of(kernels: Iterable[Kernel], target: Target) -> Scratch:
+    """What the kernels of a plan need, who run one after the other."""
+    from rlxflow.backends.cpu.kernels import attention, cached_attention, gemm, row_values
+    from rlxflow.backends.cpu.kernels.rows import Rows
+
+    fixed = per_token = 0
+    for kernel in dict.fromkeys(kernels):
+        if isinstance(kernel, attention.Attention):
+            per_token = max(per_token, attention.scratch_per_token(kernel, target.query_rows))
+        elif isinstance(kernel, cached_attention.CachedAttention):
+            fixed = max(fixed, cached_attention.scratch_floats(kernel, target))
+        elif isinstance(kernel, gemm.Gemm):
+            fixed = max(fixed, gemm.scratch_floats(kernel, target))
+        elif isinstance(kernel, Rows):
+            fixed = max(fixed, row_values.scratch_floats(kernel.expression, target.row_stride))
+    return Scratch(fixed, per_token, target.lanes)

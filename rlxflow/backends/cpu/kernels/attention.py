@@ -44,10 +44,9 @@ class Attention:
     apart: bool = False
 
 
-def scratch_floats(attention: Attention, query_rows: int, lanes: int, longest: int) -> int:
-    """Scratch for sequences of up to `longest` tokens."""
-    padded = -(-longest // lanes) * lanes
-    return (attention.head_dim + query_rows) * padded
+def scratch_per_token(attention: Attention, query_rows: int) -> int:
+    """Floats of scratch per token of the longest sequence, which is padded to whole vectors."""
+    return attention.head_dim + query_rows
 
 
 def attention_kernel(module: Module, a: Attention) -> Value:

@@ -13,10 +13,10 @@ from llvmlite import ir
 
 from rlxflow.backends.cpu.code import I32, I64, PTR, VOID, Code, Module, Value, i64
 from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.job import COUNTER_WORDS
 
 SPINS = 2000  # looks at a counter before the processor is offered to others
 FINISHED = 8  # words from the counter of parts taken to that of parts finished
-COUNTER_WORDS = 16  # per step
 
 
 def in_parts(code: Code, frame: Value, step: int, run: Any) -> None:

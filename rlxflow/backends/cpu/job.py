@@ -1,0 +1,36 @@
+"""A call as its threads see it: what they share, word by word."""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+
+from rlxflow.backends.cpu.frame import Frame
+
+COUNTER_WORDS = 16  # per step, see kernels/sync.py
+
+
+class Job(IntEnum):
+    """What the threads of one call share: words of 8 bytes."""
+
+    TABLE = 0  # void**: see Plan.table
+    CHUNKS = auto()  # i64*: first sequence of every chunk, and behind it the number of sequences
+    NUM_CHUNKS = auto()
+    NEXT = auto()  # the chunk that nobody has taken
+    TOGETHER = auto()  # not 0: all threads work on one chunk at a time, step by step …
+    PARTS = auto()  # … each cut into so many parts
+    PLACES = auto()  # void**: per thread its frame, its scratch and its arena
+    WANTED = auto()  # bit per output
+    SEQUENCE_CAPACITY = auto()
+    CACHE_CAPACITY = auto()
+    COUNTERS = auto()  # i64*: zeros, COUNTER_WORDS per chunk and step
+    AXES = auto()  # from here on the AXIS_WORDS of every axis of tokens
+
+
+AXIS_WORDS = (
+    Frame.SOURCE,
+    Frame.POSITION,
+    Frame.SEQUENCE,
+    Frame.OFFSETS,
+    Frame.BATCH_ROW,
+    Frame.TOKEN_CAPACITY,
+)
