@@ -32,8 +32,9 @@ from rlxflow.flow.encoder_config import (
     RotaryEncoderConfig as RotaryEncoderConfig,
 )
 from rlxflow.flow.extensions import FlowExtensionPlan as FlowExtensionPlan, graph_extension as graph_extension
-from rlxflow.flow.flow import InputSpec as InputSpec, ModelFlow as ModelFlow
+from rlxflow.flow.flow import ModelFlow as ModelFlow
 from rlxflow.flow.hybrid_pattern import HybridPattern as HybridPattern
+from rlxflow.flow.input_spec import InputSpec as InputSpec
 from rlxflow.flow.layer_protocols import (
     AttentionStage as AttentionStage,
     BlockAsLayer as BlockAsLayer,

@@ -11,9 +11,10 @@ from rlxflow.dtypes import DTYPES, DType
 from rlxflow.errors import FlowError, nearest
 from rlxflow.flow.extensions import NO_EXTENSIONS, FlowExtensionPlan
 from rlxflow.flow.fluent import StageMethods
+from rlxflow.flow.input_spec import InputSpec
 from rlxflow.flow.layer_stack import checked_stage
 from rlxflow.flow.stage import Stage
-from rlxflow.ir.dims import DimLike, Shape, shape
+from rlxflow.ir.dims import DimLike, shape
 from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.plan import WeightSpec
 
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     from rlxflow.flow.summary import Summary
     from rlxflow.profile.model import CompileProfile
     from rlxflow.weights.source import WeightSource
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """A declared input. `default` fills an input that a caller leaves out (1 for masks, 0 for type ids)."""
-
-    name: str
-    shape: Shape
-    dtype: DType
-    default: int | None = None
 
 
 @dataclass(frozen=True, repr=False)

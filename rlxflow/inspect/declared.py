@@ -14,7 +14,7 @@ from rlxflow.flow.recipe import ModelRecipe, Recipe, find_recipe
 from rlxflow.ir.graph import Graph
 from rlxflow.profile.load import load_profile
 from rlxflow.profile.model import CompileProfile
-from rlxflow.runtime.load import choose_recipe
+from rlxflow.runtime.assemble import choose_recipe
 
 # Sizes that show a model's form; a field is used where the recipe's config has it.
 _EXAMPLE = {

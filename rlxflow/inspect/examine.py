@@ -15,10 +15,10 @@ from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.recipe import ModelRecipe, expected_places
 from rlxflow.flow.vision_config import VisionConfig
 from rlxflow.quick_dataclass import dataclass
+from rlxflow.runtime.assemble import choose_recipe
 from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.image_settings import ImageSettings
-from rlxflow.runtime.load import choose_recipe
 from rlxflow.runtime.model_files import ModelFiles, model_files
 from rlxflow.weights.source import WeightSource
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ from rlxflow.fusion.rules import all_rules
 from rlxflow.garbage import uncollected
 from rlxflow.ir.dims import names
 from rlxflow.ir.graph import Graph
-from rlxflow.runtime.plans import SharedWeights, TokenPlans
+from rlxflow.runtime.plans import TokenPlans
+from rlxflow.runtime.shared_weights import SharedWeights
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -37,12 +38,14 @@ def compile_graph(
     outputs: Iterable[str] | None = None,
     backend: Backend | None = None,
     on_read: Callable[[int], object] | None = None,
+    on_one: Callable[[Executable, Mapping[str, Graph]], object] | None = None,
 ) -> Executable:
     """The executable of a built model for these outputs (all by default): a program per range of batch · seq
     for which the rules' limits make a difference to the backend.
 
     `backend` overrides the one that the profile names; `on_read` is told the bytes of weights as they are
-    read. Raises `FusionError` (U010, U011) where the profile demands a clean fusion and it is not.
+    read, `on_one` the program, where there is but one, and the expressions behind its weights. Raises
+    `FusionError` (U010, U011) where the profile demands a clean fusion and it is not.
     """
     settings = settings_of(built, profile)
     graph = wanted_graph(built, outputs)
@@ -57,7 +60,11 @@ def compile_graph(
             compiled = backend.compile(optimized.graph, optimized.weights(weights), settings)
             made[optimized.graph.digest] = compiled
         plans.append((tokens, made[optimized.graph.digest]))
-    return plans[0][1] if len(made) == 1 else TokenPlans(plans)
+    if len(made) > 1:
+        return TokenPlans(plans)
+    if on_one is not None:
+        on_one(plans[0][1], optimized.expressions)
+    return plans[0][1]
 
 
 def _optimized(

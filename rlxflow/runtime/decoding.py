@@ -47,7 +47,7 @@ class Decoding:
         old = self.tokens[slot]
         most = min(len(old), len(ids) - 1)
         kept = next((i for i in range(most) if old[i] != ids[i]), most)
-        if kept < len(old) and recurrent_states(self._model.graph):
+        if kept < len(old) and recurrent_states(self._model.signature):
             kept = 0
         self.cut(slot, kept)
         return kept
@@ -104,7 +104,7 @@ class Decoding:
             return state
         more, last = FIRST_ROOM if state is None else more_room(state.capacity), self._model.max_positions
         capacity = max(needed, more if last is None else min(more, last))
-        check_cache_room(self._model.graph, len(self.tokens), capacity, self.nbytes)
+        check_cache_room(self._model.signature, len(self.tokens), capacity, self.nbytes)
         if state is None:
             self._state = state = self._model.executable.new_state(len(self.tokens), capacity)
         else:

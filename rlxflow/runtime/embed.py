@@ -50,7 +50,7 @@ def embed(
     if cut is not None:
         on_cut(cut)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    width = model.graph.outputs[output].dim(1)
+    width = model.signature.outputs[output].dim(1)
     result = np.zeros((len(rows), width if isinstance(width, int) else 0), np.float32)
     with bar(len(rows), "embedding", progress) as advance:
         for first in range(0, len(order), batch_size):

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlxflow.errors import ConfigError, nearest, printable
-from rlxflow.flow.flow import ModelFlow
 from rlxflow.quick_dataclass import dataclass
 from rlxflow.weights.json_file import read_json
+
+if TYPE_CHECKING:
+    from rlxflow.flow.flow import ModelFlow
 
 Pooling = Literal["mean", "cls"]
 

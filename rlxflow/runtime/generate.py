@@ -33,7 +33,7 @@ class Run:
             hint = nearest(str(speculate), ["prompt-lookup"]) or "prompt-lookup, or None"
             shown = printable(repr(speculate), 40)
             raise InputError(f"speculate is {shown}", code="RLX-R033", where="speculate=", hint=hint)
-        if speculate is not None and recurrent_states(model.graph):
+        if speculate is not None and recurrent_states(model.signature):
             hint = "leave speculate out"
             message = "a model with a recurrent state cannot take wrong guesses back"
             raise InputError(message, code="RLX-R033", where=model.name, hint=hint)

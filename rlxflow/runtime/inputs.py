@@ -11,7 +11,7 @@ import numpy as np
 
 from rlxflow.dtypes import Array, to_numpy
 from rlxflow.errors import InputError, nearest, printable
-from rlxflow.flow.flow import InputSpec
+from rlxflow.flow.input_spec import InputSpec
 from rlxflow.ir.dims import bind_shape, names, shape_text
 from rlxflow.ir.graph import Graph
 from rlxflow.quick_dataclass import dataclass

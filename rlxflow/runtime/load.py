@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rlxflow.errors import ConfigError, WeightsError, printable
-from rlxflow.flow.built import build
-from rlxflow.flow.config import want_one_part
-from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
-from rlxflow.flow.vision_config import VisionConfig
+from rlxflow.errors import WeightsError
 from rlxflow.garbage import uncollected
-from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
-from rlxflow.runtime.model_files import model_files
+from rlxflow.runtime.model_files import ModelFiles, model_files
 from rlxflow.runtime.progress import bar
 
 if TYPE_CHECKING:
+    from rlxflow.flow.recipe import ModelRecipe
     from rlxflow.profile.model import CompileProfile
+    from rlxflow.runtime.kept_program import KeptProgram
 
 
 @uncollected()  # what is read stays
@@ -40,50 +37,84 @@ def load(
     half-loaded model.
     """
     files = model_files(resolve(path))
-    chosen = choose_recipe(files.config, files.where, recipe)
-    config = chosen.config(files.config, files.where)
-    images = files.images if isinstance(config, VisionConfig) else None
-    if images is not None and isinstance(config, VisionConfig):
-        config = config.with_images(*images.size)
-    flow = chosen.flow(config)
-    if files.embedding is not None:
-        flow = files.embedding.add_to(flow)
-    expected = expected_places(chosen, config)
-    built = build(
-        flow,
-        files.source,
-        flow.profile if profile is None else profile,
-        chosen.prefixes,
-        chosen.unused,
-        expected,
-    )
-    if files.tokenizer is not None:
-        files.tokenizer.check_rows(getattr(config, "vocab_size", 2**32))
-    name = Path(os.fsdecode(path)).name or chosen.model_type
-    model = Model(name, built, config, files.tokenizer, files.embedding, files.chat_template, files, images)
+    name = Path(os.fsdecode(path)).name
+    kept_as = _program_name(files, profile) if recipe is None else None
     try:
-        with bar(built.report.nbytes, "loading", progress, unit="B") as advance:
-            # compiles, and reads the weights; nothing before has
-            model.__dict__["executable"] = compile_graph(built, on_read=advance)
+        if kept_as is not None:
+            from rlxflow.runtime.kept_program import find_program
+
+            program = find_program(kept_as)
+            if program is not None:
+                return _started(name, files, profile, program, progress)
+        return _compiled(name, files, profile, recipe, progress, kept_as)
     except MemoryError as error:
         hint = "use a smaller or more strongly quantised model, or close other programs"
         raise WeightsError(
             "the weights do not fit in memory", code="RLX-W036", where=files.where, hint=hint
         ) from error
+
+
+def _program_name(files: ModelFiles, profile: str | CompileProfile | None) -> str | None:
+    try:
+        from rlxflow.runtime.kept_program import program_name
+    except (ImportError, OSError, RuntimeError):  # no LLVM here
+        return None
+    return program_name(files, profile)
+
+
+def _compiled(
+    name: str,
+    files: ModelFiles,
+    profile: str | CompileProfile | None,
+    recipe: str | ModelRecipe | None,
+    progress: bool | None,
+    kept_as: str | None,
+) -> Model:
+    """The model made from its files; its program is kept under a name."""
+    from rlxflow.runtime.assemble import assemble
+    from rlxflow.runtime.compile import compile_graph
+
+    model = assemble(name, files, profile, recipe)
+    on_one = None
+    if kept_as is not None:
+        from rlxflow.runtime.kept_program import keep
+
+        on_one = partial(keep, kept_as, model)
+    with bar(model.built.report.nbytes, "loading", progress, unit="B") as advance:
+        # compiles, and reads the weights; nothing before has
+        model.__dict__["executable"] = compile_graph(model.built, on_read=advance, on_one=on_one)
     return model
 
 
-def choose_recipe(raw: Mapping[str, Any], where: str, recipe: str | ModelRecipe | None) -> ModelRecipe:
-    """The recipe asked for, or the one of the config's `model_type`. Raises `ConfigError` for none."""
-    if recipe is not None:
-        return find_recipe(recipe) if isinstance(recipe, str) else recipe
-    model_type = raw.get("model_type")
-    if not isinstance(model_type, str):
-        what = "no model_type" if model_type is None else f"model_type {printable(model_type, 40)}"
-        raise ConfigError(f"the config has {what}", code="RLX-C023", where=where, hint="pass recipe=…")
-    try:
-        return find_recipe(model_type)
-    except ConfigError as error:
-        want_one_part(raw, where)
-        error.where = where
-        raise
+def _started(
+    name: str,
+    files: ModelFiles,
+    profile: str | CompileProfile | None,
+    program: KeptProgram,
+    progress: bool | None,
+) -> Model:
+    """The model of a program that was kept."""
+
+    def again() -> Model:
+        from rlxflow.runtime.assemble import assemble
+
+        return assemble(name, files, profile)
+
+    tokenizer = files.tokenizer
+    if tokenizer is not None:
+        tokenizer.check_rows(program.vocab_size)
+    with bar(program.stored, "loading", progress, unit="B") as advance:
+        executable = program.start(files, advance)
+    return Model.started(
+        again,
+        name=name,
+        tokenizer=tokenizer,
+        embedding=files.embedding,
+        chat_template=files.chat_template,
+        files=files,
+        images=None,
+        executable=executable,
+        inputs=program.inputs,
+        signature=program.graph,
+        max_positions=program.max_positions,
+    )

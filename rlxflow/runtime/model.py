@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -13,26 +13,26 @@ import numpy as np
 from rlxflow.backends.base import Executable
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, TokenizerError
-from rlxflow.flow.built import BuiltModel
-from rlxflow.flow.config import RecipeConfig
-from rlxflow.flow.flow import InputSpec, ModelFlow
-from rlxflow.flow.vision_config import VisionConfig
+from rlxflow.flow.input_spec import InputSpec
 from rlxflow.ir.graph import Graph
 from rlxflow.quick_dataclass import dataclass
-from rlxflow.runtime.embedding_settings import EmbeddingSettings
 from rlxflow.runtime.inputs import RoomCheck, check_length, complete, names_of, pack_rows
-from rlxflow.weights.report import LoadReport
 
 if TYPE_CHECKING:
+    from rlxflow.flow.built import BuiltModel
+    from rlxflow.flow.config import RecipeConfig
+    from rlxflow.flow.flow import ModelFlow
     from rlxflow.fusion.report import FusionReport
     from rlxflow.profile.model import CompileProfile
     from rlxflow.runtime.continuation import Generation
+    from rlxflow.runtime.embedding_settings import EmbeddingSettings
     from rlxflow.runtime.generate import Stream
     from rlxflow.runtime.image_settings import ImageSettings
     from rlxflow.runtime.model_files import ModelFiles
     from rlxflow.runtime.prompt_cache import PromptCache
     from rlxflow.runtime.request import Prompt, Request, Settings
     from rlxflow.runtime.tokenizer import Tokenizer
+    from rlxflow.weights.report import LoadReport
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +53,25 @@ class Model:
     chat_template: str | None = None
     files: ModelFiles | None = None
     images: ImageSettings | None = None
+
+    @classmethod
+    def started(cls, assemble: Callable[[], Model], **known: Any) -> Model:
+        """A model whose program was kept on disk: `known` are the fields and cached properties it runs by.
+
+        `built` and `config` come from `assemble`, when somebody asks for them.
+        """
+        model = cls.__new__(cls)
+        model.__dict__.update(known, _assemble=assemble)
+        return model
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("built", "config") or "_assemble" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
+            model = self._assemble()
+            self.__dict__.update(built=model.built, config=model.config)
+            return self.__dict__[name]
 
     def __repr__(self) -> str:
         return f"<Model {self.name}: {self.flow.name}, {self.report.params:,} parameters>"
@@ -82,11 +101,21 @@ class Model:
 
     @cached_property
     def _check_room(self) -> RoomCheck:
-        return RoomCheck(self.graph)
+        return RoomCheck(self.signature)
+
+    @cached_property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What the flow declares."""
+        return self.flow.inputs
+
+    @cached_property
+    def signature(self) -> Graph:
+        """A graph with the inputs, outputs and states of the model's; its nodes tell nothing."""
+        return self.graph
 
     @property
     def is_decoder(self) -> bool:
-        return bool(self.graph.states)
+        return bool(self.signature.states)
 
     @cached_property
     def max_positions(self) -> int | None:
@@ -121,18 +150,19 @@ class Model:
             raise
 
     def _encode(self, arrays: dict[str, Any], outputs: tuple[str, ...]) -> dict[str, Array]:
-        if isinstance(self.config, VisionConfig) and "pixel_values" in arrays:
+        if "pixel_values" in arrays:
+            from rlxflow.flow.vision_config import VisionConfig
             from rlxflow.runtime.images import patches_of
 
-            arrays = patches_of(self.config, arrays)
-        inputs = complete(self.flow.inputs, arrays)
+            arrays = patches_of(self.config, arrays) if isinstance(self.config, VisionConfig) else arrays
+        inputs = complete(self.inputs, arrays)
         check_length(inputs, self.max_positions, "cut the text; .embed(texts) does so by itself")
         self._check_room(inputs, outputs, 0)
         return self.executable(inputs, outputs=outputs)
 
     def _decode(self, arrays: dict[str, Any], outputs: tuple[str, ...]) -> dict[str, Array]:
         """Without caches from call to call: every row from its first position on."""
-        specs = {s.name: s for s in self.flow.inputs if s.name not in ("past_len", "new_len")}
+        specs = {s.name: s for s in self.inputs if s.name not in ("past_len", "new_len")}
         ids_spec = specs.pop("input_ids")
         mask_spec = InputSpec("attention_mask", ids_spec.shape, ids_spec.dtype, 1)
         given = complete((ids_spec, mask_spec, *specs.values()), arrays)
@@ -142,8 +172,8 @@ class Model:
         inputs = {**given, "input_ids": rows.ids, **lengths}
         self._check_room(inputs, outputs, rows.ids.shape[1])
         results = self.executable(inputs, self.executable.new_state(*rows.ids.shape), outputs)
-        tokens = self.flow.inputs[0].shape
-        shapes = {name: v.shape for name, v in self.graph.outputs.items()}
+        tokens = self.inputs[0].shape
+        shapes = {name: v.shape for name, v in self.signature.outputs.items()}
         return {n: rows.unpack(a) if shapes[n][:2] == tokens else a for n, a in results.items()}
 
     def explain(
@@ -170,7 +200,7 @@ class Model:
 
     def _default_outputs(self) -> tuple[str, ...]:
         inner = ("pooled", "normalized")
-        return ("logits",) if self.is_decoder else tuple(n for n in self.graph.outputs if n not in inner)
+        return ("logits",) if self.is_decoder else tuple(n for n in self.signature.outputs if n not in inner)
 
     def embed(
         self,

@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlxflow.errors import ConfigError, UnsupportedFile, printable
-from rlxflow.flow.recipe import ModelRecipe, find_gguf_recipe
-from rlxflow.runtime.embedding_settings import EmbeddingSettings, read_embedding_settings
 from rlxflow.weights.directory import open_directory, open_weights
 from rlxflow.weights.file_bytes import FileBytes
-from rlxflow.weights.gguf_config import GgufRecipe, gguf_config, gguf_pooling
-from rlxflow.weights.gguf_values import gguf_architecture
 from rlxflow.weights.json_file import read_json
 from rlxflow.weights.names import GgufModel
 from rlxflow.weights.source import WeightSource
 
 if TYPE_CHECKING:
+    from rlxflow.flow.recipe import ModelRecipe
+    from rlxflow.runtime.embedding_settings import EmbeddingSettings
     from rlxflow.runtime.image_settings import ImageSettings
     from rlxflow.runtime.tokenizer import Tokenizer
+    from rlxflow.weights.gguf_config import GgufRecipe
 
 
 class ModelFiles(Protocol):
@@ -54,6 +53,9 @@ class ModelFiles(Protocol):
     def tokenizer_note(self) -> str:
         """What the tokenizer is, told without building it; empty where there is none."""
         ...
+
+    def program_facts(self) -> object:
+        """What a program follows from, its `repr` telling all of it; None where programs are not kept."""
 
 
 def model_files(path: Path) -> ModelFiles:
@@ -110,7 +112,13 @@ class DirectoryFiles:
 
     @cached_property
     def embedding(self) -> EmbeddingSettings | None:
+        from rlxflow.runtime.embedding_settings import read_embedding_settings
+
         return read_embedding_settings(self.path)
+
+    def program_facts(self) -> object:
+        infos = map(self.source.info, self.source.keys())
+        return self.config, self.embedding, [(i.key, i.dtype.name, i.shape) for i in infos]
 
     @cached_property
     def images(self) -> ImageSettings | None:
@@ -151,6 +159,9 @@ class GgufModelFiles:
     @cached_property
     def recipe(self) -> tuple[ModelRecipe, GgufRecipe]:
         """The recipe that knows the file's architecture; raises `ConfigError` (C040) for none."""
+        from rlxflow.flow.recipe import find_gguf_recipe
+        from rlxflow.weights.gguf_values import gguf_architecture
+
         try:
             return find_gguf_recipe(gguf_architecture(self.file))
         except ConfigError as error:
@@ -159,6 +170,8 @@ class GgufModelFiles:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
+        from rlxflow.weights.gguf_config import gguf_config
+
         recipe, part = self.recipe
         return gguf_config(self.file, recipe.model_type, part)
 
@@ -174,6 +187,9 @@ class GgufModelFiles:
 
     @cached_property
     def embedding(self) -> EmbeddingSettings | None:
+        from rlxflow.runtime.embedding_settings import EmbeddingSettings
+        from rlxflow.weights.gguf_config import gguf_pooling
+
         _, part = self.recipe
         if not part.embeds:
             return None
@@ -186,6 +202,9 @@ class GgufModelFiles:
             return None
         hint = "supported: mean or cls"
         raise ConfigError(f"pooling {pooling!r}", code="RLX-C021", where=self.where, hint=hint)
+
+    def program_facts(self) -> object:
+        return None
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -222,6 +241,9 @@ class WeightsOnly:
     @cached_property
     def source(self) -> WeightSource:
         return open_weights(self.path)
+
+    def program_facts(self) -> object:
+        return None
 
     @property
     def config(self) -> Mapping[str, Any]:

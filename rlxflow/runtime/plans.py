@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from threading import Lock
-from weakref import WeakValueDictionary
+from collections.abc import Mapping, Sequence
 
 from rlxflow.backends.base import CacheState, Executable
 from rlxflow.backends.rows import BATCH, TOKENS
 from rlxflow.dtypes import Array
 from rlxflow.fusion.pipeline import TokenRange
 from rlxflow.ir.values import Value
-from rlxflow.weights.source import Weights
 
 
 class TokenPlans:
@@ -42,27 +39,6 @@ class TokenPlans:
 
     def new_state(self, batch: int, capacity: int) -> CacheState:
         return self.plans[0][1].new_state(batch, capacity)
-
-
-class SharedWeights:
-    """Weights that several programs read: while one of them holds an array, the others get the same.
-
-    `on_read` is told the bytes of every array that is read, by one thread at a time.
-    """
-
-    def __init__(self, weights: Weights, on_read: Callable[[int], object] | None = None) -> None:
-        self._weights, self._on_read = weights, on_read
-        self._alive: WeakValueDictionary[str, Array] = WeakValueDictionary()
-        self._telling = Lock()
-
-    def read(self, key: str) -> Array:
-        array = self._alive.get(key)
-        if array is None:
-            array = self._alive[key] = self._weights.read(key)
-            if self._on_read is not None:
-                with self._telling:
-                    self._on_read(array.nbytes)
-        return array
 
 
 def _per_token(value: Value) -> bool:

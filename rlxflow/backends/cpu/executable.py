@@ -56,7 +56,7 @@ class CpuExecutable:
     ) -> None:
         self.graph = graph
         self._target, self._team = target, team
-        self._code = code
+        self.code = code
         self._run = code.address("run")
         arguments = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 4
         packers = {find_form(name).packer for name in plan.forms}

@@ -61,6 +61,7 @@ class LoadedCode:
 
     def __init__(self, code: bytes, target: Target) -> None:
         _initialize()
+        self.code = code
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(target))
         self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()

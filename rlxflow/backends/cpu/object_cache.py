@@ -1,4 +1,4 @@
-"""Object code kept on disk, under a hash of what it was made from.
+"""Object code kept on disk, under a hash of what it was made from, and whole programs beside it.
 
 The directory is `$RLXFLOW_CACHE` or the user's cache directory; it must be the user's own and writable by
 nobody else, for what lies there is executed. A file is a digest, a line about the code, and the code.
@@ -26,7 +26,7 @@ from rlxflow.quick_dataclass import dataclass
 CACHE_VARIABLE = "RLXFLOW_CACHE"  # a directory; empty: keep nothing
 DIGEST_BYTES = 32
 LARGEST = 64 << 20
-SUFFIXES = (".o", ".new")  # whole, and being written
+SUFFIXES = (".o", ".program", ".new")  # whole ones, and being written
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,20 @@ def cached_code(text: str, target: Target, about: str, make: Callable[[], bytes]
         code = make()
         _store(path, about, code)
     return code
+
+
+def kept_program(name: str) -> bytes | None:
+    """What `keep_program` kept under this name; None where it is not whole."""
+    folder = cache_folder()
+    found = _content(folder / f"{name}.program") if folder is not None else None
+    return None if found is None else found[1]
+
+
+def keep_program(name: str, about: str, content: bytes) -> None:
+    """Keep a program, and a line about it, under a name that tells all that it follows from."""
+    folder = cache_folder()
+    if folder is not None:
+        _store(folder / f"{name}.program", about, content)
 
 
 def cached_files() -> list[CachedFile]:
