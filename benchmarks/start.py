@@ -47,10 +47,8 @@ print(hidden.mean(1).shape[1], flush=True)
 OURS = """
 import sys
 import rlxflow
-from rlxflow.profile import load_profile
 name, model, made, threads, text = sys.argv[1:]
-profile = load_profile("encoder", ["backend.name=cpu", "backend.cpu.threads=" + threads])
-print(rlxflow.load(model, profile=profile).embed(text).shape[1], flush=True)
+print(rlxflow.load(model, profile="encoder").embed(text).shape[1], flush=True)
 """
 
 
@@ -60,7 +58,7 @@ def start(name: str, files: Files, threads: int, cache: Path) -> float:
     arguments = [sys.executable, "-c", code, name, str(files.model), str(files.made), str(threads), TEXT]
     here = str(Path(__file__).parent)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"RLXFLOW_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    environment |= {"RLXFLOW_CACHE": str(cache), "RLXFLOW_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     begin = time.perf_counter()
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment) as process:

@@ -80,11 +80,11 @@ class KeptProgram:
 
 
 def program_name(files: ModelFiles, profile: str | CompileProfile | None) -> str | None:
-    """The name that the program of a model has on disk; None for one that is not kept."""
-    try:
-        facts = files.program_facts()
-    except RlxError:  # told where the part is asked for
-        return None
+    """The name that the program of a model has on disk; None for one that is not kept.
+
+    Raises as the parts of `files` and `load_profile`, and what LLVM raises where it does not work.
+    """
+    facts = files.program_facts()
     if facts is None:
         return None
     if isinstance(profile, str) and not ("/" in profile or "\\" in profile or profile.endswith(".toml")):

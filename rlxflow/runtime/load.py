@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlxflow.errors import WeightsError
+from rlxflow.errors import RlxError, WeightsError
 from rlxflow.garbage import uncollected
 from rlxflow.runtime.hub import resolve
 from rlxflow.runtime.model import Model
@@ -55,11 +55,13 @@ def load(
 
 
 def _program_name(files: ModelFiles, profile: str | CompileProfile | None) -> str | None:
+    """The name of the model's program on disk; None where there is no LLVM, and for what is refused later."""
     try:
         from rlxflow.runtime.kept_program import program_name
-    except (ImportError, OSError, RuntimeError):  # no LLVM here
+
+        return program_name(files, profile)
+    except (ImportError, OSError, RuntimeError, RlxError):
         return None
-    return program_name(files, profile)
 
 
 def _compiled(
@@ -107,7 +109,7 @@ def _started(
         executable = program.start(files, advance)
     return Model.started(
         again,
-        name=name,
+        name=name or files.config["model_type"],
         tokenizer=tokenizer,
         embedding=files.embedding,
         chat_template=files.chat_template,

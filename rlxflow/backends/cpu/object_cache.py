@@ -26,7 +26,7 @@ from rlxflow.quick_dataclass import dataclass
 CACHE_VARIABLE = "RLXFLOW_CACHE"  # a directory; empty: keep nothing
 DIGEST_BYTES = 32
 LARGEST = 64 << 20
-SUFFIXES = (".o", ".program", ".new")  # whole ones, and being written
+CODE, PROGRAM, UNFINISHED = SUFFIXES = (".o", ".program", ".new")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def cached_code(text: str, target: Target, about: str, make: Callable[[], bytes]
     folder = cache_folder()
     if folder is None:
         return make()
-    path = folder / f"{_name(text, target)}.o"
+    path = folder / f"{_name(text, target)}{CODE}"
     found = _content(path)
     code = found[1] if found is not None else None
     if code is None:
@@ -57,7 +57,7 @@ def cached_code(text: str, target: Target, about: str, make: Callable[[], bytes]
 def kept_program(name: str) -> bytes | None:
     """What `keep_program` kept under this name; None where it is not whole."""
     folder = cache_folder()
-    found = _content(folder / f"{name}.program") if folder is not None else None
+    found = _content(folder / f"{name}{PROGRAM}") if folder is not None else None
     return None if found is None else found[1]
 
 
@@ -65,7 +65,7 @@ def keep_program(name: str, about: str, content: bytes) -> None:
     """Keep a program, and a line about it, under a name that tells all that it follows from."""
     folder = cache_folder()
     if folder is not None:
-        _store(folder / f"{name}.program", about, content)
+        _store(folder / f"{name}{PROGRAM}", about, content)
 
 
 def cached_files() -> list[CachedFile]:
@@ -168,7 +168,7 @@ def _store(path: Path, about: str, code: bytes) -> None:
     """Write beside the place and move there, so that nobody reads half a file."""
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=SUFFIXES[1])
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=UNFINISHED)
         with os.fdopen(handle, "wb") as file:
             content = printable(about, 120).encode() + b"\n" + code
             file.write(_digest(path, content) + content)
