@@ -102,20 +102,24 @@ class QuantisedK:
     elements have a power of two besides: x ≈ s·2ᵉ·q, e in 0 … `most`. Words of a block:
 
     - -32·Σ q of every 16 elements, i32 (for weights that are stored with an offset of 32);
-    - e of every 32 elements, i32: the smallest that keeps q in -127 … 127;
+    - e of every 32 elements, i32: the smallest that keeps q in -120 … 120;
     - 2ᵉ·Σ q of every 16, then of every 32, i16: of four the first and third make a word, then the second and
       fourth (for weights with a minimum per run);
-    - s, f32: max|x| / (127·2^`most`);
+    - s, f32: max|x| / (120·2^`most`);
+    - Σ 8·q1 - 120·q2 - q1·q2 of every 32 elements, i32, over its pairs of elements j and 16 + j, j < 8 (for
+      `PairedK`, which needs that q leaves room in a byte);
     - its q, int8, four to a word.
     """
 
     mixed: ClassVar[str] = "int8"
     block: ClassVar[int] = 256
     most: ClassVar[int] = 3  # more, and i16 would not hold the sums
+    largest: ClassVar[int] = 120
     powers: ClassVar[int] = 16  # words of a block where the parts begin; the first sums at 0
     scale: ClassVar[int] = 36
-    values: ClassVar[int] = 37
-    words: ClassVar[int] = 101
+    pairs: ClassVar[int] = 37
+    values: ClassVar[int] = 45
+    words: ClassVar[int] = 109
 
     def runs_on(self, target: Target) -> bool:
         return True

@@ -34,9 +34,9 @@ def in_k_blocks(x: Array) -> tuple[Array, Array, Array]:
     top = runs.max(1, keepdims=True)
     powers = sum((runs > top * np.float32(share)).astype(np.int32) for share in (0.5, 0.25, 0.125))
     with np.errstate(all="ignore"):
-        factor = np.where(top < 1e-30, np.float32(0), np.float32(1016) / top).astype(np.float32)
+        factor = np.where(top < 1e-30, np.float32(0), np.float32(960) / top).astype(np.float32)
     q = np.rint(x * np.repeat(factor * np.float32(0.5) ** powers, 32, axis=1)).astype(np.int32)
-    scale = np.where(top < 1e-30, 0, top / np.float32(1016)).astype(np.float32)
+    scale = np.where(top < 1e-30, 0, top / np.float32(960)).astype(np.float32)
     return scale[:, 0], powers, q
 
 

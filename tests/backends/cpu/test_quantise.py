@@ -125,7 +125,9 @@ def test_quantised_rows_of_k_quants(target: str) -> None:
         shorts = np.ascontiguousarray(found[:, 32:36]).view(np.int16)
         assert np.array_equal(shorts.reshape(5, 2, 4), fours[:, :, [0, 2, 1, 3]])
         assert np.array_equal(found[:, 36].view(np.float32), scale)
-        assert np.array_equal(np.ascontiguousarray(found[:, 37:]).view(np.int8), q)
+        one, two = (q.reshape(5, 8, 2, 16)[:, :, i, :8] for i in (0, 1))
+        assert np.array_equal(found[:, 37:45].view(np.int32), (8 * one - 120 * two - one * two).sum(2))
+        assert np.array_equal(np.ascontiguousarray(found[:, 45:]).view(np.int8), q)
 
 
 def run_kernel(kernel: Quantise, x: Array, out: Array, target: str) -> None:

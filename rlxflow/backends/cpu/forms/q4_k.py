@@ -23,4 +23,4 @@ def _half(unit: Unit) -> Half:
     return Half(32, codes, unit.number(0), factors, least=unit.number(1), minima=[minima])
 
 
-FORMS = k_forms(q4_k, _half, numbers=2)
+FORMS = k_forms(q4_k, _half, numbers=2, paired=True)

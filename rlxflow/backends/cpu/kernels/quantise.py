@@ -36,7 +36,7 @@ class Quantise:
 def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     """The function (frame, x, out) that quantises this thread's share of the rows.
 
-    For K-quants q = round(x · (1016 / max|x|) · 2⁻ᵉ); affine: q = round((x - low) · (255 / (max x - low)));
+    For K-quants q = round(x · (960 / max|x|) · 2⁻ᵉ); affine: q = round((x - low) · (255 / (max x - low)));
     halves to even. A block with a NaN or an infinity has such a scale.
     """
     domain = Frame.TOKENS if kernel.domain == "token" else Frame.SEQUENCES
@@ -101,7 +101,7 @@ def _k_blocks(code: Code, layout: QuantisedK, depth: int, x: Value, out: Value) 
         own = code.at(out, code.mul(number, i64(layout.words)))
         vectors = [code.get_vector(source, j) for j in range(0, layout.block, code.lanes)]
         top, powers = find_powers(code, layout, vectors, own)
-        factor = _scale(code, top, 127.0 * 2**layout.most, code.at(own, layout.scale))
+        factor = _scale(code, top, float(layout.largest * 2**layout.most), code.at(own, layout.scale))
         per_power = len(vectors) // len(powers)
         scaled = [code.fmul(v, code.fmul(factor, powers[i // per_power])) for i, v in enumerate(vectors)]
         write_sums(code, layout, _write(code, layout.block, scaled, code.at(own, layout.values)), own)

@@ -41,6 +41,7 @@ def find_powers(
 
 def write_sums(code: Code, layout: QuantisedK, q: Sequence[Value], out: Value) -> None:
     """Write the sums of a block whose q are these vectors of i32, and whose e are written."""
+    code.put_as(_pairs(code, q), out, layout.pairs)
     sums = _per_run(code, code.add, q)
     code.put_as(code.mul(sums, ir.Constant(sums.type, [-32] * RUNS)), out)
     exponents = code.get_as(out, PAIRS, layout.powers)
@@ -48,6 +49,17 @@ def write_sums(code: Code, layout: QuantisedK, q: Sequence[Value], out: Value) -
     code.put_as(_shorts(code, raised), out, layout.shorts(16))
     wide = code.add(*(_pick(code, raised, range(i, RUNS, 2)) for i in (0, 1)))
     code.put_as(_shorts(code, wide), out, layout.shorts(32))
+
+
+def _pairs(code: Code, q: Sequence[Value]) -> Value:
+    """Σ 8·q1 - 120·q2 - q1·q2 of every 32 elements, over the pairs j and 16 + j, j < 8."""
+    each, terms = len(q) // RUNS, [code.nothing] * len(q)
+    for first in range(0, len(q), 2 * each):
+        for i in range(first, first + -(-each // 2)):
+            one, two = q[i], q[i + each]
+            term = code.sub(code.mul(one, code.sub(code.fill_int(8), two)), code.mul(two, code.fill_int(120)))
+            terms[i] = term if code.lanes <= 8 else code.select(code.first(8), term, code.nothing)
+    return _pick(code, _per_run(code, code.add, terms), range(0, RUNS, 2))
 
 
 def _per_run(code: Code, combine: Combine, vectors: Sequence[Value]) -> Value:
