@@ -16,6 +16,7 @@ from rlxflow.backends.cpu.backend import CpuBackend
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.cpu.form import find_form, form_for
 from rlxflow.backends.cpu.llvm import host_target
+from rlxflow.backends.cpu.target import Target
 from rlxflow.dtypes import DTYPES, f32
 from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.op import emitting
@@ -126,6 +127,24 @@ def test_a_row_has_the_same_bits_in_any_company(name: str) -> None:
         together = run({"x": x})["y"]
         alone = np.concatenate([run({"x": row[None]})["y"] for row in x])
         assert np.array_equal(together, alone)
+
+
+@targets
+@pytest.mark.parametrize("pairs", [True, False])
+def test_products_in_pairs_are_exact(target: str, pairs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there are units for them or not; x and codes at the ends of their ranges too."""
+    monkeypatch.setattr(Target, "sums_beside_products", pairs)
+    packed = random_rows("q4_k", 40, 2)
+    codes = packed.reshape(40, 2, 144)[:, :, 16:]
+    codes[:2], codes[2:4], codes[4:6] = 0, 255, 240
+    program = Packed({"y": ("q4_k", packed)})
+    x = rand(np.random.default_rng(0), 29, program.depth)
+    signs = np.array([[1] * 32, [-1] * 32, [1, -1] * 16, [1] * 16 + [-1] * 16])
+    x[:4] = np.tile(signs, program.depth // 32)
+    run = program.compile(target, INT8)
+    together = run({"x": x})["y"]
+    assert error(together, rounded("q4_k", x), values("q4_k", packed)) < 3e-7
+    assert np.array_equal(together, np.concatenate([run({"x": row[None]})["y"] for row in x]))
 
 
 @targets
