@@ -11,8 +11,8 @@ from contextlib import contextmanager
 def uncollected() -> Iterator[None]:
     """Within the block no garbage is looked for.
 
-    A graph under construction is all alive, and it is large: looking through it again and again takes a third
-    of the time, and more the deeper the model. So are modules that are being imported.
+    A graph under construction is all alive, and it is large: looking through it again and again takes a fifth
+    of the time. So are modules that are being imported.
     """
     enabled = gc.isenabled()
     gc.disable()
