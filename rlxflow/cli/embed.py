@@ -125,8 +125,8 @@ def _save(path: str, vectors: Array) -> None:
     import numpy as np
 
     target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             with unfinished.open("xb") as file:
                 np.save(file, vectors, allow_pickle=False)

@@ -49,10 +49,16 @@ def assemble(
     return Model(name, built, config, files.tokenizer, files.embedding, files.chat_template, files, images)
 
 
-def choose_recipe(raw: Mapping[str, Any], where: str, recipe: str | ModelRecipe | None) -> ModelRecipe:
+def choose_recipe(raw: Mapping[str, Any], where: str, recipe: object) -> ModelRecipe:
     """The recipe asked for, or the one of the config's `model_type`. Raises `ConfigError` for none."""
+    if isinstance(recipe, ModelRecipe):
+        return recipe
+    if isinstance(recipe, str):
+        return find_recipe(recipe)
     if recipe is not None:
-        return find_recipe(recipe) if isinstance(recipe, str) else recipe
+        message = f"recipe= is of type {type(recipe).__name__}"
+        hint = "give a name such as 'llama', or a rlxflow.Recipe"
+        raise ConfigError(message, code="RLX-C001", where="recipe=", hint=hint)
     model_type = raw.get("model_type")
     if not isinstance(model_type, str):
         what = "no model_type" if model_type is None else f"model_type {printable(model_type, 40)}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from rlxflow.errors import TokenizerError, nearest, printable
+from rlxflow.runtime.tokenizer import not_unicode
 
 MAX_CHARS = 4 << 20
 _MAX_DEPTH = 32
@@ -85,10 +86,8 @@ def _check_message(message: object, place: str, template: str) -> None:
 
 
 def _text(text: str, place: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        _refuse(place, f"holds half of a surrogate pair at character {error.start}")
+    if problem := not_unicode(text):
+        _refuse(place, problem)
     return str(text)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 MAX_TEXT_CHARS = 16 << 20
+_GIVE_TEXT = "give strings of whole Unicode characters"
 _MAX_ID = 2**32 - 1
 _DAMAGED = "the file is damaged or of a newer format; get tokenizer.json again, or update `tokenizers`"
 
@@ -266,17 +267,22 @@ def _check_text(text: object, where: str) -> None:
         _refuse_text(f"is of type {type(text).__name__} where a string is expected", where)
     if len(text) > MAX_TEXT_CHARS:
         _refuse_text(f"has {len(text):,} characters, more than the limit of {MAX_TEXT_CHARS:,}", where)
+    if problem := not_unicode(text):
+        hint = "convert it to UTF-8 first, as with iconv" if "UTF-8" in problem else _GIVE_TEXT
+        _refuse_text(problem, where, hint)
+
+
+def not_unicode(text: str) -> str:
+    """What keeps a string from being Unicode text, or an empty string."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        half = ord(text[error.start])
+        half, place = ord(text[error.start]), f"at character {error.start}"
         if 0xDC80 <= half <= 0xDCFF:  # how Python passes on bytes of files and arguments that do not decode
-            byte = f"the byte 0x{half - 0xDC00:02x} at character {error.start}"
-            _refuse_text(f"is not UTF-8: it holds {byte}", where, "convert it to UTF-8 first, as with iconv")
-        _refuse_text(f"holds half of a surrogate pair at character {error.start}", where)
+            return f"is not UTF-8: it holds the byte 0x{half - 0xDC00:02x} {place}"
+        return f"holds half of a surrogate pair {place}"
+    return ""
 
 
-def _refuse_text(
-    problem: str, where: str, hint: str = "give strings of whole Unicode characters"
-) -> NoReturn:
+def _refuse_text(problem: str, where: str, hint: str = _GIVE_TEXT) -> NoReturn:
     raise TokenizerError(f"the text {problem}", code="RLX-T010", where=where, hint=hint)

@@ -198,6 +198,7 @@ WRONG_CALLS = [
     (("bench", "LLAMA", "1x64"), 2, "RLX-R016"),
     (("embed", "BERT", "a", "--set", "backend.cpu.threads=" + "9" * 20), 2, "RLX-P004"),
     (("embed", "BERT", "a", "--out", "no/such/folder.npy"), 1, "RLX-R061"),
+    (("embed", "BERT", "a", "--out", "."), 1, "RLX-R061"),
 ]
 
 

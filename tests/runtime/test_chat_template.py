@@ -322,6 +322,7 @@ MESSAGES: dict[str, tuple[Any, str]] = {
     "an-object": ([{"role": "user", "content": "x", "o": object()}], "messages[0].o is of type object"),
     "nan": ([{"role": "user", "content": "x", "n": float("nan")}], "messages[0].n is nan"),
     "key-a-number": ([{"role": "user", "content": "x", 3: 4}], "messages[0] has the key 3"),
+    "not-utf-8": ([{"role": "user", "content": "caf\udce9"}], "messages[0].content is not UTF-8"),
     "lone-surrogate": ([{"role": "user", "content": "a\ud800"}], "messages[0].content holds half of a"),
     "lone-surrogate-key": ([{"role": "user", "content": "x", "\udc00": 1}], "messages[0] holds half of a"),
     "ten-megabytes": ([{"role": "user", "content": "x" * 10_000_000}], "hold more than 4,194,304 characters"),

@@ -63,6 +63,7 @@ def test_profile_and_recipe_by_name_and_as_objects(folder: Path, tmp_path: Path)
         assert np.array_equal(run(rlxflow.load(folder, recipe=recipe), GOLDEN), expected)
     refused(folder, "RLX-C023", "recipe=")
     refused(folder, "RLX-C001", "'llama'", recipe="lama")
+    refused(folder, "RLX-C001", "rlxflow.Recipe", recipe=5)
     refused(folder, "RLX-P008", "'exact'", profile="exacto", recipe="llama")
 
 
