@@ -16,7 +16,7 @@ from functools import cache
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.block_tiles import FEW_TILES, INT8_HEIGHTS, PROBE, BlockForm
+from rlxflow.backends.cpu.block_tiles import INT8_HEIGHTS, PROBE, BlockForm
 from rlxflow.backends.cpu.blocks import Blocks, Run, Unit
 from rlxflow.backends.cpu.code import F32, I8, I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.kernels.dot import dot4
@@ -92,7 +92,7 @@ class Unpacked32:
 
     def least_rows(self, target: Target) -> int:
         """See `UnpackedPanels`."""
-        return FEW_TILES * self.tile_rows(target) + 1
+        return self.tile_rows(target) + 1
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
         each = -(-self.blocks.words(2 * X.block) // 2)  # words of a packed block, about
