@@ -99,8 +99,8 @@ def program_name(files: ModelFiles, profile: str | CompileProfile | None) -> str
     return _digest(facts, chosen, variables, VERSION, host_target(), _installed())
 
 
-def find_program(name: str) -> KeptProgram | None:
-    """The program of this name; None where there is none that is whole."""
+def find_program(name: str, files: ModelFiles) -> KeptProgram | None:
+    """The program of this name, where it is whole; `files` recall what a recipe told."""
     content = kept_program(name)
     if content is None:
         return None
@@ -112,6 +112,7 @@ def find_program(name: str) -> KeptProgram | None:
             InputSpec(name, tuple(map(dim, shape)), DTYPES[dtype], default)
             for name, shape, dtype, default in data["inputs"]
         )
+        files.recall(data.pop("told"))
         data["expressions"] = {key: parse_graph(text) for key, text in data["expressions"].items()}
         return KeptProgram(graph, plan, code, **data)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RlxError):
@@ -141,6 +142,7 @@ def keep(name: str, model: Model, executable: Executable, expressions: Mapping[s
         "stored": built.report.nbytes,
         "max_positions": model.max_positions,
         "vocab_size": getattr(model.config, "vocab_size", 2**32),
+        "told": model.files.told_by_recipe() if model.files is not None else None,
     }
     about = f"{executable.graph.name}, whole program, {len(plan.labels)} steps, {target.name}"
     keep_program(name, about, json.dumps(data).encode() + b"\n" + executable.code.code)

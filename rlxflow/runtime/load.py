@@ -43,7 +43,7 @@ def load(
         if kept_as is not None:
             from rlxflow.runtime.kept_program import find_program
 
-            program = find_program(kept_as)
+            program = find_program(kept_as, files)
             if program is not None:
                 return _started(name, files, profile, program, progress)
         return _compiled(name, files, profile, recipe, progress, kept_as)

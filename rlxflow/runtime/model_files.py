@@ -16,7 +16,7 @@ from rlxflow.errors import ConfigError, UnsupportedFile, printable
 from rlxflow.weights.directory import open_directory, open_weights
 from rlxflow.weights.file_bytes import FileBytes
 from rlxflow.weights.json_file import read_json
-from rlxflow.weights.names import GgufModel
+from rlxflow.weights.names import ROPE_FACTOR_TENSORS, GgufModel
 from rlxflow.weights.source import WeightSource
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ class ModelFiles(Protocol):
 
     def program_facts(self) -> object:
         """What a program follows from, its `repr` telling all of it; None where programs are not kept."""
+
+    def told_by_recipe(self) -> Any:
+        """What parts a recipe has told, for JSON: `recall` on other files with the same facts takes it."""
+
+    def recall(self, told: Any) -> None: ...
 
 
 def model_files(path: Path) -> ModelFiles:
@@ -119,6 +124,12 @@ class DirectoryFiles:
     def program_facts(self) -> object:
         infos = map(self.source.info, self.source.keys())
         return self.config, self.embedding, [(i.key, i.dtype.name, i.shape) for i in infos]
+
+    def told_by_recipe(self) -> Any:
+        return None
+
+    def recall(self, told: Any) -> None:
+        pass
 
     @cached_property
     def images(self) -> ImageSettings | None:
@@ -204,7 +215,32 @@ class GgufModelFiles:
         raise ConfigError(f"pooling {pooling!r}", code="RLX-C021", where=self.where, hint=hint)
 
     def program_facts(self) -> object:
-        return None
+        file = self.file
+        sizes = {
+            key: len(value) if isinstance(value, list) and key.startswith("tokenizer.") else value
+            for key, value in file.metadata.items()
+        }
+        infos = list(map(file.info, file.keys()))
+        factors = [file.read(i.key).tobytes() for i in infos if i.key in ROPE_FACTOR_TENSORS]
+        return (
+            sizes,
+            [(i.key, i.dtype.name, i.shape) for i in infos],
+            factors,
+        )  # a config has no more of the file
+
+    def told_by_recipe(self) -> Any:
+        pooling = self.embedding.pooling if self.embedding is not None else None
+        return (
+            {"pooling": pooling, "source": self.source.as_data()}
+            if isinstance(self.source, GgufModel)
+            else None
+        )
+
+    def recall(self, told: Any) -> None:
+        from rlxflow.runtime.embedding_settings import EmbeddingSettings
+
+        embedding = None if told["pooling"] is None else EmbeddingSettings(told["pooling"])
+        self.__dict__.update(embedding=embedding, source=GgufModel.from_data(self.file, told["source"]))
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -244,6 +280,12 @@ class WeightsOnly:
 
     def program_facts(self) -> object:
         return None
+
+    def told_by_recipe(self) -> Any:
+        return None
+
+    def recall(self, told: Any) -> None:
+        pass
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -7,10 +7,10 @@ A table is data: one row per parameter, `{i}` stands for the layer. It says what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import CorruptFile, ShapeMismatch, UnsupportedFile, printable
@@ -76,6 +76,17 @@ class GgufModel:
                 if row.hf in self._rows:
                     raise _named_twice(row, file)
                 self._rows[row.hf] = row
+
+    @classmethod
+    def from_data(cls, file: GgufFile, data: Mapping[str, Any]) -> GgufModel:
+        """The model of a file whose tensors have the names of the one that `as_data` told of."""
+        model = cls(file, (), data["q"], data["kv"])
+        model._rows = {row[0]: GgufName(*row) for row in data["rows"]}
+        return model
+
+    def as_data(self) -> dict[str, Any]:
+        """Which tensor each parameter is, and how many heads there are; JSON can hold it."""
+        return {**self._heads, "rows": [(r.hf, r.gguf, r.heads, r.added) for r in self._rows.values()]}
 
     def keys(self) -> Iterable[str]:
         return self._rows.keys()

@@ -66,6 +66,29 @@ def test_it_runs_as_the_one_that_was_made(model_type: str, tmp_path: Path) -> No
     assert "built" not in found.__dict__
 
 
+@pytest.mark.parametrize("name", ["llama_gqa_tied", "llama3_rope", "qwen2_q4_k_m", "bert"])
+def test_gguf_files_need_no_recipe(name: str, cache: Path) -> None:
+    """Rows may be permuted, and factors of rotations stored beside the weights."""
+    path = goldens.gguf_case(name).path
+    (made, first), (found, second) = load(path, "decode"), load(path, "decode")
+    assert (first, second) == (False, True)
+    ids = np.array([[1, 5, 9, 3]])
+    expected, got = made(input_ids=ids), found(input_ids=ids)
+    assert all(np.array_equal(expected[name], got[name]) for name in expected)
+    if name == "bert":
+        assert np.array_equal(made.embed(["the cat"]), found.embed(["the cat"]))
+    else:
+        told = [m.generate("the cat", max_new_tokens=8).text for m in (made, found)]
+        assert told[0] == told[1]
+    assert "built" not in found.__dict__
+    assert found.graph.digest == made.graph.digest and str(found.report) == str(made.report)
+    (program,) = programs(cache)
+    text, _, code = (kept_program(program.stem) or b"").partition(b"\n")
+    for told in ({}, None, {"pooling": None, "source": {"q": 1, "kv": 1}}):
+        keep_program("other", "", json.dumps({**json.loads(text), "told": told}).encode() + b"\n" + code)
+        assert subject.find_program("other", model_files(path)) is None
+
+
 def test_the_rest_of_the_model_is_made_when_asked_for(model: Path) -> None:
     (made, _), (found, hit) = load(model), load(model)
     assert hit and repr(found) == repr(made)
@@ -131,7 +154,7 @@ def test_no_other_data_is_taken_for_a_program(model: Path, cache: Path) -> None:
 
     def taken(data: object) -> bool:
         keep_program("other", "", json.dumps(data).encode() + b"\n" + code)
-        return subject.find_program("other") is not None
+        return subject.find_program("other", model_files(model)) is not None
 
     assert taken(whole)
     for name in whole:
@@ -140,10 +163,11 @@ def test_no_other_data_is_taken_for_a_program(model: Path, cache: Path) -> None:
         plan = {k: v for k, v in whole["plan"].items() if k != name}
         assert not taken({**whole, "plan": plan})
         assert not taken({**whole, "plan": {**plan, name: 5}})
+    assert taken({**whole, "told": 5})  # nothing is told of a directory
     for data in ([], None, {}, {**whole, "more": 1}, {**whole, "inputs": [["x", ["B"], "f33", None]]}):
         assert not taken(data)
     keep_program("other", "", b"\xff\xfe\n" + code)
-    assert subject.find_program("other") is None
+    assert subject.find_program("other", model_files(model)) is None
 
 
 def test_what_programs_follow_from(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
