@@ -9,6 +9,7 @@ to the first token of a prompt that is all of the last turn and then `ids`, of w
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,8 @@ def rlxflow_engine(path: Path, threads: int, profile: str = "decode", settings: 
     from rlxflow.runtime.decoding import Decoding, chunks
     from rlxflow.runtime.sampling import Sampler
 
-    overrides = ["backend.name=cpu", f"backend.cpu.threads={threads}", *settings]
-    model = rlxflow.load(path, load_profile(profile, overrides))
+    os.environ["RLXFLOW_THREADS"] = str(threads)
+    model = rlxflow.load(path, load_profile(profile, settings) if settings else profile)
     sampler, decoding = Sampler(), Decoding(model)
 
     def feed(part: list[int]) -> int:

@@ -123,13 +123,17 @@ def keep(name: str, model: Model, executable: Executable, expressions: Mapping[s
     """Keep the program of a model that has just been compiled, where that is all that a start needs.
 
     Not where the compiled backend does not run it alone, where weights have to be compared at each start,
-    and where compiling is to be told of.
+    where compiling is to be told of, and where recipes or rules of others are installed, whose files nobody
+    watches.
     """
+    from importlib.metadata import entry_points
+
     from rlxflow.backends.cpu.memory_use import memory_use
 
     built, profile = model.built, model.profile
     told = profile.passes.verbose or any(tie.found == "both" for tie in built.report.tied)
-    if told or not isinstance(executable, CpuExecutable):
+    others = any(entry_points(group=group) for group in ("rlxflow.recipes", "rlxflow.rules"))
+    if told or others or not isinstance(executable, CpuExecutable):
         return
     plan, target = executable.plan, host_target()
     data = {

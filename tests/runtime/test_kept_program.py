@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -238,6 +239,9 @@ def test_what_is_not_kept(model: Path, cache: Path, monkeypatch: pytest.MonkeyPa
     for _ in range(2):
         assert not load(model, told)[1]
     rlxflow.load(model, PROFILE, recipe="bert")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "entry_points", lambda group: [group] * (group == "rlxflow.rules"))
+        load(model)
     monkeypatch.setenv("RLXFLOW_BACKEND", "reference")
     load(model)
     assert not programs(cache)
