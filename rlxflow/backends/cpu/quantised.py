@@ -8,8 +8,6 @@ from rlxflow.backends.cpu.kernels.bfloat import has_bfloat_products
 from rlxflow.backends.cpu.target import Target
 from rlxflow.quick_dataclass import dataclass
 
-PIECE = 16  # bytes that are written together, at most
-
 
 @dataclass(frozen=True)
 class Bf16Pairs:
@@ -30,40 +28,35 @@ class Bf16Pairs:
 
 
 @dataclass(frozen=True)
-class Quantised:
-    """A row is blocks, one after the other; words of a block:
+class Quantised64:
+    """A row is blocks of 64 elements, in groups of two; the last block may be shorter, its group have one.
 
-    - its scale s, f32: (max x - min x) / 255, so that x ≈ low + s·q;
-    - low, f32: min x;
-    - its q, u8 in 0 … 255, four to a word.
-
-    The last word of q is filled up with zeros; there is room up to a multiple of 16. `block` counts elements
-    and is a multiple of 16. The last block of a row may be shorter.
-
-    With `rotated`, and a power of two in a block, x is H·x in whole blocks: H is the symmetric
-    Hadamard matrix of ±1, which spreads one large element over all of its block. Weights that are H·w / block
+    x ≈ M·p·(q - 128), where M in 1 … 2 belongs to the group and p, a power of two, to the block. The largest
+    block of a group reaches from 1 to 255. Whole blocks are rotated first: x is H·x, where H is the symmetric
+    Hadamard matrix of ±1, which spreads one large element over all of its block. Weights that are H·w / 64
     give the same products.
+
+    A row begins with M·P of its last group, f32, where P·2^`most` is the largest p. Words of a block:
+
+    - what multiplies an f32 by p / P when added to its bits (a zero becomes next to nothing), i32, from 0 on;
+    - M of the group before (of none: 1) / M, f32: at the first block of a group, it makes sums of what came
+      before it those of its own unit;
+    - its q, u8, four to a word, up to whole vectors (of a short block).
     """
 
-    block: int
-    rotated: bool = False
-
     mixed: ClassVar[str] = "int8"
-    values: ClassVar[int] = 2  # words of a block before its q
+    block: ClassVar[int] = 64
+    group: ClassVar[int] = 2  # blocks
+    most: ClassVar[int] = 16
+    head: ClassVar[int] = 1  # words of a row before its blocks
+    values: ClassVar[int] = 2
+    words: ClassVar[int] = 18
 
     def runs_on(self, target: Target) -> bool:
         return True
 
-    def blocks(self, depth: int) -> tuple[int, int]:
-        """Whole blocks of a row of `depth` elements, and the elements of a shorter last one."""
-        return divmod(depth, self.block)
-
-    def block_words(self, size: int) -> int:
-        return self.values + -(-size // PIECE) * (PIECE // 4)
-
     def row_words(self, depth: int) -> int:
-        whole, rest = self.blocks(depth)
-        return whole * self.block_words(self.block) + (self.block_words(rest) if rest else 0)
+        return self.head + -(-depth // self.block) * self.words
 
 
 @dataclass(frozen=True)
@@ -133,5 +126,5 @@ class QuantisedK:
 
 
 Layout = (
-    Bf16Pairs | Quantised | Quantised32 | QuantisedK
+    Bf16Pairs | Quantised64 | Quantised32 | QuantisedK
 )  # `mixed`: the word of `precision.mixed` that allows it; `runs_on`: where it is fast

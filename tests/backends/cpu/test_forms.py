@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import TARGETS, Array, Program, rand
-from test_quantise import hadamard
+from test_quantise import hadamard, in_blocks_of_64
 
 from rlxflow.backends.cpu.code import PTR, Code, Module
 from rlxflow.backends.cpu.form import find_form, form_for
@@ -41,19 +41,13 @@ HEIGHTS = (1, 2, 3, 5, 7, 13, 14, 80)  # rows of x; tiles of every height
 def int8_product(x: Array, w: Array) -> Array:
     """The formula of the form in f64, with the integers of f32 rounding: Σ of blocks."""
     total = np.zeros((len(x), len(w)))
-    for k in range(0, x.shape[1], 64):
-        a, b = x[:, k : k + 64], w[:, k : k + 64]
-        if a.shape[1] == 64:
-            a, b = hadamard(a), hadamard(b) / 64
-        low, top = a.min(1, keepdims=True), np.abs(b).max(1, keepdims=True)
-        span = a.max(1, keepdims=True) - low
-        factor = np.where(span > 0, np.float32(255) / np.where(span > 0, span, 1), 0).astype(np.float32)
-        q, p = (
-            np.rint((a - low) * factor).astype(np.int64),
-            np.rint(b * (np.float32(127) / top)).astype(np.int64),
-        )
-        s, t = span.astype(np.float64) / 255, top.T.astype(np.float64) / 127
-        total += (q @ p.T) * (s * t) + low * (t * p.sum(1))
+    for number, (scale, _, q) in enumerate(in_blocks_of_64(x)):
+        b = w[:, 64 * number : 64 * number + 64]
+        if b.shape[1] == 64:
+            b = hadamard(b) / 64
+        top = np.abs(b).max(1, keepdims=True)
+        p = np.rint(b * (np.float32(127) / top)).astype(np.int64)
+        total += (q.astype(np.int64) @ p.T) * (scale.astype(np.float64) * (top.T.astype(np.float64) / 127))
     return total
 
 

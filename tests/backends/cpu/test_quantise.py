@@ -17,19 +17,9 @@ from rlxflow.backends.cpu.kernels.dot import dot2, dot4
 from rlxflow.backends.cpu.kernels.quantise import Quantise, quantise_kernel
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address, aligned
-from rlxflow.backends.cpu.quantised import Quantised, Quantised32, QuantisedK
+from rlxflow.backends.cpu.quantised import Quantised32, Quantised64, QuantisedK
 
 targets = pytest.mark.parametrize("target", TARGETS)
-
-
-def expected(x: Array) -> tuple[Array, Array, Array]:
-    """One block of every row: its scales [rows], lows [rows, 1], q [rows, size]."""
-    low = x.min(1, keepdims=True)
-    span = x.max(1, keepdims=True) - low
-    with np.errstate(all="ignore"):
-        factor = np.where(span < 1e-30, np.float32(0), np.float32(255) / span).astype(np.float32)
-    scale = np.where(span < 1e-30, 0, span / np.float32(255)).astype(np.float32)
-    return scale[:, 0], low, np.rint((x - low) * factor)
 
 
 def hadamard(x: Array) -> Array:
@@ -40,33 +30,49 @@ def hadamard(x: Array) -> Array:
     return np.hstack([hadamard(first + second), hadamard(first - second)])
 
 
+def in_blocks_of_64(x: Array) -> list[tuple[Array, Array, Array]]:
+    """Of every block: its scale and that of its group [rows, 1], and q - 128. See `Quantised64`."""
+    found = []
+    for k in range(0, x.shape[1], 128):
+        parts = np.split(x[:, k : k + 128], [64], axis=1)
+        blocks = [hadamard(b) if b.shape[1] == 64 else b for b in parts if b.shape[1]]
+        tops = [np.abs(b).max(1, keepdims=True) for b in blocks]
+        top = np.maximum(np.max(tops, 0), np.float32(1e-30))
+        scale = top * np.float32(1 / 127)
+        for block, own in zip(blocks, tops, strict=True):
+            with np.errstate(divide="ignore"):
+                steps = np.minimum(np.floor(np.log2(top.astype(np.float64) / own)), 16)
+            power = (2.0**steps).astype(np.float32)
+            number = np.rint(block * (np.float32(127) / top * power))
+            found.append((scale / power, scale, number))
+    return found
+
+
 @targets
-@pytest.mark.parametrize("rotated", [False, True])
-@pytest.mark.parametrize(
-    ("depth", "block"), [(1, 32), (5, 32), (16, 32), (47, 64), (130, 64), (130, 32), (96, 32), (512, 128)]
-)
-def test_quantised_rows(depth: int, block: int, rotated: bool, target: str) -> None:
-    layout = Quantised(block, rotated)
+@pytest.mark.parametrize("depth", [1, 5, 16, 47, 64, 127, 130, 192, 256, 512, 557])
+def test_rows_in_blocks_of_64(depth: int, target: str) -> None:
+    layout = Quantised64()
     rng = np.random.default_rng(depth)
     x = aligned((6, depth))
     x[:] = rng.standard_normal(x.shape) * 10.0 ** rng.integers(-6, 6, (6, 1))
+    x *= 10.0 ** -np.repeat(rng.integers(0, 6, (6, depth // 64 + 1)), 64, axis=1)[:, :depth]
     x[2], x[3, : depth // 2], x[4] = 0, 0, 3.5
-    stride = layout.row_words(depth)
-    out = aligned((6, stride), np.uint32)
-    run_kernel(Quantise(layout, depth, depth, stride, "token"), x, out, target)
-    at = 0
-    for k in range(0, depth, block):
-        part = x[:, k : k + block]
-        part = hadamard(part) if rotated and part.shape[1] == block else part
-        width = part.shape[1]
-        scale, low, q = expected(part)
-        found = out[:, at : at + layout.block_words(width)]
-        assert np.array_equal(found[:, 0].view(np.float32), scale)
-        assert np.array_equal(found[:, 1:2].view(np.float32), low)
-        values = np.ascontiguousarray(found[:, 2:]).view(np.uint8)
-        assert np.array_equal(values[:, :width], q) and not values[:, width:].any()
-        at += layout.block_words(width)
-    assert at == stride
+    out = aligned((6, layout.row_words(depth)), np.uint32)
+    run_kernel(Quantise(layout, depth, depth, out.shape[1], "token"), x, out, target)
+    unit, blocks = out[:, :1].view(np.float32), in_blocks_of_64(x)
+    mantissas = [2 * np.frexp(group)[0] for _, group, _ in blocks]
+    least = np.frexp(np.max([group for _, group, _ in blocks], 0))[1] - 17
+    assert np.array_equal(unit, np.ldexp(mantissas[-1], least))
+    before = np.float32(1)
+    for number, (scale, _, q) in enumerate(blocks):
+        found = out[:, 1 + 18 * number : 19 + 18 * number]
+        power, mantissa = found[:, :1].view(np.int32), mantissas[number]
+        assert np.array_equal(power, np.maximum(np.frexp(scale)[1] - 1 - least, 0) << 23)
+        if number % 2 == 0:
+            assert np.array_equal(found[:, 1:2].view(np.float32), before / mantissa)
+            before = mantissa
+        codes = np.ascontiguousarray(found[:, 2:]).view(np.uint8)
+        assert np.array_equal(codes[:, : q.shape[1]] - 128.0, q) and np.abs(q).max() <= 127
 
 
 def one_sided(rng: np.random.Generator, rows: int, depth: int) -> Array:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import I8, I32, PTR, Code, Index, Module, Value, f32, i64
+from rlxflow.backends.cpu.code import I8, PTR, Code, Index, Module, Value, f32, i64
 from rlxflow.backends.cpu.domain import Domain
 from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels.bfloat import pairs_of
-from rlxflow.backends.cpu.kernels.elementwise import maximum, minimum
 from rlxflow.backends.cpu.kernels.quantise_32 import quantise_32
+from rlxflow.backends.cpu.kernels.quantise_64 import quantise_64
 from rlxflow.backends.cpu.kernels.quantise_k import find_powers, write_sums
-from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised, Quantised32, QuantisedK
+from rlxflow.backends.cpu.quantised import Bf16Pairs, Layout, Quantised32, QuantisedK
 from rlxflow.quick_dataclass import dataclass
 
 SMALLEST = 1e-30  # of a block's range; below, all its q are 0, so that the reciprocal stays finite
 ROUND, ROUND_BITS = 12582912.0, 0x4B400000  # 1.5·2²³: adding it rounds to an integer, found in the low bits
-Combine = Callable[[Value, Value], Value]
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Quantise:
 def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     """The function (frame, x, out) that quantises this thread's share of the rows.
 
-    For K-quants q = round(x · (960 / max|x|) · 2⁻ᵉ); affine: q = round((x - low) · (255 / (max x - low)));
-    halves to even. A block with a NaN or an infinity has such a scale.
+    For K-quants q = round(x · (960 / max|x|) · 2⁻ᵉ), halves to even. What has a NaN or an infinity has such a
+    scale.
     """
     domain = Frame.TOKENS if kernel.domain == "token" else Frame.SEQUENCES
 
@@ -55,8 +53,7 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
             elif isinstance(kernel.layout, QuantisedK):
                 _k_blocks(code, kernel.layout, kernel.depth, source, target)
             else:
-                assert isinstance(kernel.layout, Quantised)
-                _blocks(code, kernel.layout, kernel.depth, source, target)
+                quantise_64(code, kernel.depth, source, target)
 
         code.loop(*share(code, frame, read(code, frame, domain)), 1, row)
 
@@ -82,19 +79,6 @@ def _pairs(code: Code, layout: Bf16Pairs, depth: int, x: Value, out: Value) -> N
         block(depth - rest, rest)
 
 
-def _blocks(code: Code, layout: Quantised, depth: int, x: Value, out: Value) -> None:
-    whole, rest = layout.blocks(depth)
-    words = layout.block_words(layout.block)
-
-    def block(number: Index, size: int) -> None:
-        start = code.at(x, code.mul(i64(number), i64(layout.block)))
-        _block(code, layout, size, start, code.at(out, code.mul(i64(number), i64(words))))
-
-    code.loop(0, whole, 1, lambda number, _: block(number, layout.block))
-    if rest:
-        block(whole, rest)
-
-
 def _k_blocks(code: Code, layout: QuantisedK, depth: int, x: Value, out: Value) -> None:
     def block(number: Value, _: tuple[Value, ...]) -> None:
         source = code.at(x, code.mul(number, i64(layout.block)))
@@ -104,55 +88,9 @@ def _k_blocks(code: Code, layout: QuantisedK, depth: int, x: Value, out: Value) 
         factor = _scale(code, top, float(layout.largest * 2**layout.most), code.at(own, layout.scale))
         per_power = len(vectors) // len(powers)
         scaled = [code.fmul(v, code.fmul(factor, powers[i // per_power])) for i, v in enumerate(vectors)]
-        write_sums(code, layout, _write(code, layout.block, scaled, code.at(own, layout.values)), own)
+        write_sums(code, layout, _write(code, scaled, code.at(own, layout.values)), own)
 
     code.loop(0, depth // layout.block, 1, block)
-
-
-def _block(code: Code, layout: Quantised, size: int, x: Value, out: Value) -> None:
-    starts = range(0, size, code.lanes)
-    vectors = [code.get_vector(x, j, None if j + code.lanes <= size else size - j) for j in starts]
-    if layout.rotated and size == layout.block:
-        vectors = rotated(code, vectors)
-    _affine(code, layout, size, vectors, out)
-
-
-def rotated(code: Code, vectors: Sequence[Value]) -> list[Value]:
-    """H·x for the Hadamard matrix H of all n elements.
-
-    y[2k] = x[k] + x[k + n/2] and y[2k + 1] = x[k] - x[k + n/2], log2 n times over.
-    """
-    half = len(vectors) // 2
-    for _ in range((len(vectors) * code.lanes).bit_length() - 1):
-        pairs = list(zip(vectors[:half], vectors[half:], strict=True))
-        vectors = [v for a, b in pairs for v in code.interleaved(code.fadd(a, b), code.fsub(a, b))]
-    return list(vectors)
-
-
-def _affine(code: Code, layout: Quantised, size: int, vectors: list[Value], out: Value) -> None:
-    known = list(vectors)
-    if rest := size % code.lanes:  # lanes beyond the row do not count
-        first = code.splat(code.extract_element(vectors[0], I32(0)))
-        known[-1] = code.select(code.first(rest), vectors[-1], first)
-    low, high = _extreme(code, minimum, known), _extreme(code, maximum, known)
-    code.put(low, out, 1)
-    factor = _scale(code, code.fsub(high, low), 255.0, out)
-    scaled = [code.fmul(code.fsub(v, code.splat(low)), factor) for v in vectors]
-    _write(code, size, scaled, code.at(out, layout.values))
-
-
-def _tree(combine: Combine, vectors: Sequence[Value]) -> Value:
-    """All vectors combined, neighbours first."""
-    while len(vectors) > 1:
-        pairs = [combine(a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=False)]
-        vectors = pairs + list(vectors[len(pairs) * 2 :])
-    return vectors[0]
-
-
-def _extreme(code: Code, widen: Callable[[Code, Value, Value], Value], vectors: Sequence[Value]) -> Value:
-    """`widen` over all elements; NaN where one is."""
-    combine = partial(widen, code)
-    return code.reduce(combine, _tree(combine, vectors))
 
 
 def _scale(code: Code, span: Value, steps: float, out: Value) -> Value:
@@ -162,14 +100,12 @@ def _scale(code: Code, span: Value, steps: float, out: Value) -> Value:
     return code.splat(code.select(tiny, f32(0.0), code.fdiv(f32(steps), span)))
 
 
-def _write(code: Code, size: int, scaled: Sequence[Value], out: Value) -> list[Value]:
-    """Write `size` q, rounded to even, and zeros up to a whole vector; the q."""
+def _write(code: Code, scaled: Sequence[Value], out: Value) -> list[Value]:
+    """Write all q, rounded to even; the q."""
     rounded = []
     for number, value in enumerate(scaled):
         bits = code.bitcast(code.fadd(value, code.fill(ROUND)), code.ints)
         q = code.sub(bits, code.fill_int(ROUND_BITS))
-        rest = size - number * code.lanes
-        q = q if rest >= code.lanes else code.select(code.first(rest), q, code.nothing)
         code.put_as(code.trunc(q, ir.VectorType(I8, code.lanes)), code.at(out, number * code.lanes, I8))
         rounded.append(q)
     return rounded
