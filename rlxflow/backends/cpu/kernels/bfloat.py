@@ -50,3 +50,9 @@ def add_products(code: Code, sums: Value, a: Value, b: Value) -> Value:
     pairs, vector = ir.VectorType(BFLOAT, 2 * code.lanes), code.vector
     dot = code.owner.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", vector, [vector, pairs, pairs])
     return code.call(dot, [sums, code.bitcast(a, pairs), code.bitcast(b, pairs)])
+
+
+def upper_halves(code: Code, low: Value, high: Value) -> Value:
+    """Two vectors of f32, cut to bf16: word j holds low[j] and high[j]."""
+    low, high = (code.bitcast(x, code.ints) for x in (low, high))
+    return code.or_(code.lshr(low, code.fill_int(16)), code.and_(high, code.fill_int(-65536)))

@@ -6,7 +6,7 @@ sums, and in which order, follows from the positions of its sequence alone.
 - A single token: one item of work per key head and range of keys, whose query heads share every key that is
   read. The ranges' records are joined by `merge_ranges.py`.
 - Several: one item per key head and some tokens, see `several_tokens.py`.
-- Many, where the profile lets products be rounded: the same, see `prompt_attention.py`.
+- Many, where the profile lets products be rounded: the same, see `bfloat_attention.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 
 from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.frame import Frame, read
-from rlxflow.backends.cpu.kernels import prompt_attention, several_tokens
+from rlxflow.backends.cpu.kernels import bfloat_attention, several_tokens
+from rlxflow.backends.cpu.kernels.bfloat_attention import bfloat_item
+from rlxflow.backends.cpu.kernels.bfloat_tile import RoundedAttention
 from rlxflow.backends.cpu.kernels.head_group import HeadGroup
 from rlxflow.backends.cpu.kernels.key_scores import score_rows
-from rlxflow.backends.cpu.kernels.prompt_attention import prompt_item
 from rlxflow.backends.cpu.kernels.row_values import caller_row
 from rlxflow.backends.cpu.kernels.running_softmax import KEYS, Shape, begin_record, meet_block
 from rlxflow.backends.cpu.kernels.several_tokens import several_item
@@ -54,9 +55,18 @@ class CachedAttention:
         heads = self.heads // self.kv_heads
         return HeadGroup(shape, heads, self.half, self.sinks, self.q_stride, self.out_stride)
 
+    @property
+    def rounded(self) -> RoundedAttention:
+        """The same for prompts, with products of bf16."""
+        group, row = self.group, self.head_dim
+        return RoundedAttention(
+            group.shape, group.heads, causal=True, masked=False, sinks=self.sinks, half=self.half,
+            q_stride=self.q_stride, k_stride=row, v_stride=row, out_stride=self.out_stride,
+        )  # fmt: skip
+
     def rounds(self, target: Target) -> bool:
         """Whether prompts are attended to with products of bf16."""
-        return self.bf16 and prompt_attention.can_attend(target, self.head_dim)
+        return self.bf16 and bfloat_attention.can_attend(target, self.head_dim)
 
     @property
     def ranges(self) -> int:
@@ -72,7 +82,7 @@ class CachedAttention:
 def scratch_floats(a: CachedAttention, target: Target) -> int:
     """Scratch that a thread needs, whatever the context."""
     several = several_tokens.places(a.group, target.query_rows)[-1]
-    return max(several, prompt_attention.places(a.group)[-1] if a.rounds(target) else 0)
+    return max(several, bfloat_attention.places(a.rounded)[-1] if a.rounds(target) else 0)
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
         if not rounds:
             return size
         fair = code.sdiv(code.mul(s.length, i64(a.kv_heads)), i64(MOST_ITEMS))
-        return code.select(_is_prompt(code, s), prompt_attention.tokens_of_item(code, group, fair), size)
+        return code.select(_is_prompt(code, s), bfloat_attention.tokens_of_item(code, group.heads, fair), size)
 
     def body(
         code: Code,
@@ -195,7 +205,9 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
                         return
                     with code.if_else(_is_prompt(code, s)) as (many, several):
                         with many:
-                            code.call(prompt_item(module, group), arguments)
+                            query, k, v, own, *rest = arguments
+                            stop = code.add(rest[2], tokens)
+                            code.call(bfloat_item(module, a.rounded), [query, k, v, own, own, *rest, stop])
                         with several:
                             code.call(several_item(module, group), arguments)
 

@@ -19,8 +19,8 @@ from rlxflow.backends.cpu.kernels.cached_attention import (
     cached_attention_kernel,
     scratch_floats,
 )
-from rlxflow.backends.cpu.kernels.head_group import HeadGroup
-from rlxflow.backends.cpu.kernels.prompt_attention import can_attend, places, prompt_item
+from rlxflow.backends.cpu.kernels.bfloat_attention import bfloat_item, can_attend, places
+from rlxflow.backends.cpu.kernels.bfloat_tile import RoundedAttention
 from rlxflow.backends.cpu.kernels.running_softmax import Shape
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
 from rlxflow.backends.cpu.memory import address, aligned
@@ -29,11 +29,16 @@ pytestmark = pytest.mark.skipif(
     not can_attend(host_target(), 64), reason="this processor has no bf16 products"
 )
 CAPACITY, TOKENS = 260, 48  # of a cache, of an item
-PLAIN = HeadGroup(Shape(64, 0.125, 0, 0.0), 2, False, False, 2 * 64, 2 * 64)
+PLAIN = RoundedAttention(
+    Shape(64, 0.125, 0, 0.0), 2, causal=True, masked=False, sinks=False, half=False,
+    q_stride=2 * 64, k_stride=64, v_stride=64, out_stride=2 * 64,
+)  # fmt: skip
 VARIANTS = {
     "plain": PLAIN,
     "one head": replace(PLAIN, heads=1, q_stride=80, out_stride=64),
-    "wide heads of five": replace(PLAIN, shape=Shape(96, 0.1, 0, 0.0), heads=5, q_stride=480, out_stride=480),
+    "wide heads of five": replace(
+        PLAIN, shape=Shape(96, 0.1, 0, 0.0), heads=5, q_stride=480, k_stride=96, v_stride=96, out_stride=480
+    ),
     "window": replace(PLAIN, shape=Shape(64, 0.125, 70, 0.0)),
     "short window": replace(PLAIN, shape=Shape(64, 0.125, 3, 0.0)),
     "softcap": replace(PLAIN, shape=Shape(64, 0.125, 0, 1.5)),
@@ -46,7 +51,7 @@ def rounded(x: Array) -> Array:
     return x.astype(ml_dtypes.bfloat16).astype(np.float64)
 
 
-def attend(a: HeadGroup, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
+def attend(a: RoundedAttention, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
     """By the formula: q [tokens, group, D], k and v [C, D]."""
     shape = a.shape
     log2_e = np.float32(1.4426950408889634)
@@ -60,16 +65,17 @@ def attend(a: HeadGroup, q: Array, k: Array, v: Array, sinks: Array, position: i
     return np.einsum("tgk,kd->tgd", weights, rounded(v)) / total[..., None]
 
 
-def run(a: HeadGroup, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
+def run(a: RoundedAttention, q: Array, k: Array, v: Array, sinks: Array, position: int) -> Array:
     """Items of some tokens each, every access checked."""
     module = Module(host_target(), checked=True)
 
     def body(code, queries, keys, values, sinks, out, scratch):  # type: ignore[no-untyped-def]
         for first in range(0, len(q), TOKENS):
             rows = [code.at(x, first * stride) for x, stride in ((queries, a.q_stride), (out, a.out_stride))]
-            arguments = [rows[0], keys, values, sinks, rows[1], scratch]
+            arguments = [rows[0], keys, values, sinks, sinks, rows[1], scratch]
             tokens = min(TOKENS, len(q) - first)
-            code.call(prompt_item(module, a), [*arguments, i64(position + first), i64(tokens)])
+            numbers = [position + first, tokens, position + first + tokens]
+            code.call(bfloat_item(module, a), [*arguments, *map(i64, numbers)])
 
     module.function("test", [PTR] * 6, body, export="test")
     emit_controls(module)
@@ -87,7 +93,7 @@ def run(a: HeadGroup, q: Array, k: Array, v: Array, sinks: Array, position: int)
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize(("position", "count"), [(0, 64), (0, 97), (63, 131), (129, 131)])
 def test_prompts(name: str, position: int, count: int) -> None:
-    """The weights alone are rounded beside: 2⁻⁹ each, less in their mean."""
+    """The weights alone are rounded beside: by up to 5e-3 each, less in their mean."""
     a, rng = VARIANTS[name], np.random.default_rng(count)
     dim, kind = a.shape.head_dim, np.float16 if a.half else np.float32
     q = aligned((count, a.q_stride))
@@ -101,7 +107,7 @@ def test_prompts(name: str, position: int, count: int) -> None:
     got = run(a, q, *caches, sinks, position)[:, : a.heads * dim].reshape(count, a.heads, dim)
     k, v = (np.nan_to_num(c) for c in caches)
     want = attend(a, q[:, : a.heads * dim].reshape(count, a.heads, dim), k, v, sinks, position)
-    assert np.abs(got - want).max() < 4e-3
+    assert np.abs(got - want).max() < 6e-3
 
 
 def test_a_token_has_the_same_bits_in_any_chunk() -> None:
@@ -156,4 +162,4 @@ def test_items_of_a_step_make_up_all_prompts(heads: int, kv_heads: int) -> None:
         for h in range(kv_heads):
             k, v = (x[s, h, : span.stop] for x in (keys, values))
             want = attend(plain, asked[:, h], k, v, np.zeros(1), span.start)
-            assert np.abs(got[:, h] - want).max() < 4e-3
+            assert np.abs(got[:, h] - want).max() < 6e-3
