@@ -168,7 +168,8 @@ class PrecisionProfile(Section):
         MixedPrecisionKind.NONE,
         "What a backend may compute in less: `none`; `auto`: half precision where safe (f32 weights of "
         "linear layers in bf16, and their activations where the processor multiplies bf16); `int8`: linear "
-        "layers may quantise their weights and activations to int8.",
+        "layers may quantise their weights and activations to int8. Both: attention of many tokens in bf16, "
+        "where the processor multiplies that.",
     )
     paired_products: bool = Field(
         default=False,

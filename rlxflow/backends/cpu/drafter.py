@@ -182,7 +182,8 @@ class Drafter:
         kernel = Attention(heads, kv_heads, head_dim, **attrs, masked=mask is not None, q_stride=strides[0],
                            k_stride=strides[1], v_stride=strides[2], out_stride=strides[3],
                            bias_reach=reach, sinks=sinks is not None,
-                           apart=q.dim(1) != k.dim(1))  # fmt: skip
+                           apart=q.dim(1) != k.dim(1),
+                           bf16=self._precision.mixed.value != "none")  # fmt: skip
         views: list[Source] = [self.regions.view(x) for x in (q, k, v)]
         valid = views[0] if mask is None else Given("mask", mask.node.attrs["key"])
         distances = views[0] if bias is None else Constant("distances", (bias,))
@@ -201,7 +202,7 @@ class Drafter:
         kernel = CachedAttention(heads, kv_heads, head_dim, **attrs, half=keys.dtype == f16,
                                  q_stride=self._stride_of(q), out_stride=self._stride_of(root),
                                  sinks=sinks is not None,
-                                 bf16=self._precision.mixed.value == "int8")  # fmt: skip
+                                 bf16=self._precision.mixed.value != "none")  # fmt: skip
         ranges = Records(root, kernel.range_floats)
         merge = MergeRanges(kernel)
         caches = [self._cache(v) for v in (keys, values)]

@@ -34,6 +34,7 @@ def scratch_of(kernels: Iterable[Kernel], target: Target) -> Scratch:
     for kernel in dict.fromkeys(kernels):
         if isinstance(kernel, attention.Attention):
             per_token = max(per_token, attention.scratch_per_token(kernel, target.query_rows))
+            fixed = max(fixed, attention.scratch_floats(kernel, target))
         elif isinstance(kernel, cached_attention.CachedAttention):
             fixed = max(fixed, cached_attention.scratch_floats(kernel, target))
         elif isinstance(kernel, gemm.Gemm):

@@ -2,7 +2,8 @@
 
 Per sequence and key head: K is transposed into scratch; then, for a few queries at a time, the scores of all
 keys are kept in scratch, soft-maxed with their maximum subtracted, and multiplied with V. Every query sums
-over keys in one order, whoever shares its tile.
+over keys in one order, whoever shares its tile. Where the profile lets products be rounded, longer sequences
+take `bfloat_attention.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ from collections.abc import Sequence
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, I32, I64, PTR, Code, Module, Value, f32, i64
 from rlxflow.backends.cpu.frame import Frame, read, share
+from rlxflow.backends.cpu.kernels import bfloat_attention
+from rlxflow.backends.cpu.kernels.bfloat_attention import bfloat_item
+from rlxflow.backends.cpu.kernels.bfloat_tile import RoundedAttention
+from rlxflow.backends.cpu.kernels.running_softmax import Shape
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
 from rlxflow.backends.cpu.relative_bias import half_width, row_width
+from rlxflow.backends.cpu.target import Target
 from rlxflow.quick_dataclass import dataclass
 
+ROUNDED = 16  # tokens of a sequence from which on products may be rounded: fewer leave lanes empty
 SOFTMAX_ROWS = 4  # whose weights are made side by side: one alone waits for its own results
 
 
@@ -24,7 +31,8 @@ class Attention:
     """See the op `attention` for the meaning; strides are floats between tokens.
 
     `bias_reach` > 0: scores get a bias by head and distance, see `relative_bias.py`. Of `sinks` there is one
-    per head. With `apart`, keys and values are of other tokens than the queries.
+    per head. With `apart`, keys and values are of other tokens than the queries. `bf16` allows products of
+    bf16.
     """
 
     heads: int
@@ -42,6 +50,21 @@ class Attention:
     bias_reach: int = 0
     sinks: bool = False
     apart: bool = False
+    bf16: bool = False
+
+    @property
+    def rounded(self) -> RoundedAttention:
+        """The same with products of bf16."""
+        shape = Shape(self.head_dim, self.scale, self.window, self.softcap)
+        return RoundedAttention(
+            shape, self.heads // self.kv_heads, self.causal, self.masked, self.sinks,
+            half=False, q_stride=self.q_stride, k_stride=self.k_stride, v_stride=self.v_stride,
+            out_stride=self.out_stride,
+        )  # fmt: skip
+
+    def rounds(self, target: Target) -> bool:
+        """Whether longer sequences are attended to with products of bf16."""
+        return self.bf16 and not self.bias_reach and bfloat_attention.can_attend(target, self.head_dim)
 
 
 def scratch_per_token(attention: Attention, query_rows: int) -> int:
@@ -49,17 +72,20 @@ def scratch_per_token(attention: Attention, query_rows: int) -> int:
     return attention.head_dim + query_rows
 
 
+def scratch_floats(attention: Attention, target: Target) -> int:
+    """Floats of scratch of sequences of any length."""
+    return bfloat_attention.places(attention.rounded)[-1] if attention.rounds(target) else 0
+
+
 def attention_kernel(module: Module, a: Attention) -> Value:
     """The function (frame, q, k, v, mask, bias, sinks, frame of keys, out): this thread's share of (sequence,
     key head)."""
-    lanes = module.target.lanes
+    group = a.heads // a.kv_heads
 
     def body(
         code: Code, frame: Value, q: Value, k: Value, v: Value, mask: Value, bias: Value, sinks: Value,
         key_frame: Value, out: Value,
     ) -> None:  # fmt: skip
-        scratch = read(code, frame, Frame.SCRATCH)
-
         def tokens_of(frame: Value, sequence: Value) -> tuple[Value, Value]:
             """The first token of a sequence, counted over the call, and how many it has."""
             offsets = read(code, frame, Frame.OFFSETS)
@@ -68,49 +94,94 @@ def attention_kernel(module: Module, a: Attention) -> Value:
             return start, code.sub(stop, start)
 
         def item(number: Value, _: tuple[Value, ...]) -> None:
-            sequence, group = code.sdiv(number, i64(a.kv_heads)), code.srem(number, i64(a.kv_heads))
+            sequence, kv_head = code.sdiv(number, i64(a.kv_heads)), code.srem(number, i64(a.kv_heads))
             start, count = tokens_of(frame, sequence)
             row = code.sub(start, read(code, frame, Frame.FIRST_TOKEN))
             key_row, length = row, count
             if a.apart:
                 key_row, length = tokens_of(key_frame, sequence)
                 key_row = code.sub(key_row, read(code, key_frame, Frame.FIRST_TOKEN))
-            padded = code.and_(code.add(length, i64(lanes - 1)), i64(-lanes))
+            head = code.mul(kv_head, i64(group))
 
-            def head_of(x: Value, stride: int, head: Value, row: Value) -> Value:
-                offset = code.add(code.mul(row, i64(stride)), code.mul(head, i64(a.head_dim)))
-                return code.at(x, offset)
+            def place(x: Value, stride: int, row: Value, head: Value) -> Value:
+                return code.at(x, code.add(code.mul(row, i64(stride)), code.mul(head, i64(a.head_dim))))
 
-            keys, values = head_of(k, a.k_stride, group, key_row), head_of(v, a.v_stride, group, key_row)
-            scores = code.at(scratch, code.mul(padded, i64(a.head_dim)))
-            transpose_block(code, keys, i64(a.k_stride), length, a.head_dim, scratch, padded)
-
-            def head(h: Value, _: tuple[Value, ...]) -> None:
-                number = code.add(code.mul(group, i64(a.heads // a.kv_heads)), h)
-                queries, result = (
-                    head_of(x, s, number, row) for x, s in ((q, a.q_stride), (out, a.out_stride))
-                )
-                own_bias = code.at(bias, code.mul(number, i64(row_width(a.bias_reach, lanes))))
-
-                def tile(i: Value, _: tuple[Value, ...]) -> None:
-                    rows = code.minimum(code.sub(count, i), module.target.query_rows)
-                    arguments = [
-                        code.at(queries, code.mul(i, i64(a.q_stride))), scratch, values,
-                        code.at(mask, start), own_bias if a.bias_reach else bias,
-                        code.at(sinks, number) if a.sinks else sinks,
-                        code.at(result, code.mul(i, i64(a.out_stride))), scores, i, length, padded,
-                    ]  # fmt: skip
-                    heights = range(1, module.target.query_rows + 1)
-                    code.choose(rows, heights, lambda n: code.call(_tile(module, a, n), arguments))
-
-                code.loop(0, count, module.target.query_rows, tile)
-
-            code.loop(0, a.heads // a.kv_heads, 1, head)
+            own_bias = code.at(bias, code.mul(head, i64(row_width(a.bias_reach, code.lanes))))
+            arguments = [
+                place(q, a.q_stride, row, head), place(k, a.k_stride, key_row, kv_head),
+                place(v, a.v_stride, key_row, kv_head), code.at(mask, start),
+                own_bias if a.bias_reach else bias, code.at(sinks, head) if a.sinks else sinks,
+                place(out, a.out_stride, row, head), read(code, frame, Frame.SCRATCH), count, length,
+            ]  # fmt: skip
+            if not a.rounds(module.target):
+                code.call(_f32_item(module, a), arguments)
+                return
+            many = code.icmp_signed(">=", count, i64(ROUNDED))
+            with code.if_else(many) as (then, otherwise):
+                with then:
+                    code.call(_rounded_item(module, a), arguments)
+                with otherwise:
+                    code.call(_f32_item(module, a), arguments)
 
         items = code.mul(read(code, frame, Frame.SEQUENCES), i64(a.kv_heads))
         code.loop(*share(code, frame, items), 1, item)
 
     return module.function(("attention", a), [PTR] * 9, body)
+
+
+def _rounded_item(module: Module, a: Attention) -> Value:
+    """See `_f32_item`."""
+
+    def body(
+        code: Code, q: Value, k: Value, v: Value, mask: Value, _: Value, sinks: Value, out: Value,
+        scratch: Value, count: Value, length: Value,
+    ) -> None:  # fmt: skip
+        most = bfloat_attention.most_tokens(a.heads // a.kv_heads)
+
+        def some(i: Value, _: tuple[Value, ...]) -> None:
+            queries, results = (
+                code.at(x, code.mul(i, i64(s))) for x, s in ((q, a.q_stride), (out, a.out_stride))
+            )
+            tokens = code.minimum(code.sub(count, i), most)
+            arguments = [queries, k, v, mask, sinks, results, scratch, i, tokens, length]
+            code.call(bfloat_item(module, a.rounded), arguments)
+
+        code.loop(0, count, most, some)
+
+    return module.function(("rounded item", a), [PTR] * 8 + [I64] * 2, body)
+
+
+def _f32_item(module: Module, a: Attention) -> Value:
+    """The function (q, k, v, mask, bias, sinks, out, scratch, tokens, keys) for the query heads of a key
+    head of a sequence."""
+
+    def body(
+        code: Code, q: Value, k: Value, v: Value, mask: Value, bias: Value, sinks: Value, out: Value,
+        scratch: Value, count: Value, length: Value,
+    ) -> None:  # fmt: skip
+        padded = code.and_(code.add(length, i64(code.lanes - 1)), i64(-code.lanes))
+        scores = code.at(scratch, code.mul(padded, i64(a.head_dim)))
+        transpose_block(code, k, i64(a.k_stride), length, a.head_dim, scratch, padded)
+
+        def head(h: Value, _: tuple[Value, ...]) -> None:
+            queries, results = (code.at(x, code.mul(h, i64(a.head_dim))) for x in (q, out))
+            own_bias = code.at(bias, code.mul(h, i64(row_width(a.bias_reach, code.lanes))))
+
+            def tile(i: Value, _: tuple[Value, ...]) -> None:
+                rows = code.minimum(code.sub(count, i), module.target.query_rows)
+                arguments = [
+                    code.at(queries, code.mul(i, i64(a.q_stride))), scratch, v, mask,
+                    own_bias if a.bias_reach else bias, code.at(sinks, h) if a.sinks else sinks,
+                    code.at(results, code.mul(i, i64(a.out_stride))), scores, i, length, padded,
+                ]  # fmt: skip
+                heights = range(1, module.target.query_rows + 1)
+                code.choose(rows, heights, lambda n: code.call(_tile(module, a, n), arguments))
+
+            code.loop(0, count, module.target.query_rows, tile)
+
+        code.loop(0, a.heads // a.kv_heads, 1, head)
+
+    return module.function(("f32 item", a), [PTR] * 8 + [I64] * 2, body)
 
 
 def _tile(module: Module, a: Attention, rows: int) -> Value:

@@ -1,8 +1,9 @@
 """Attention of many tokens, with products of bf16: twice the rate of f32.
 
 q (scaled), k and v are rounded to bf16, the weights of a block of keys cut to it; scores, weights' sums and
-results are summed in f32. All rows of an item meet every block of keys, packed once, a few rows at a time (see
-`bfloat_tile.py`). What a row sums, and in which order, follows from the positions of its sequence alone.
+results are summed in f32. All rows of an item meet every block of keys, packed once, a vector of rows at a
+time (see `bfloat_tile.py`). What a row sums, and in which order, follows from the positions of its sequence
+alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from rlxflow.backends.cpu.kernels.running_softmax import KEYS
 from rlxflow.backends.cpu.target import Target
 
 MOST_ROWS = 256  # of an item, which share the packed keys and values
-VECTORS = 2  # of rows, of a tile
 
 
 def can_attend(target: Target, head_dim: int) -> bool:
@@ -53,7 +53,7 @@ def tokens_of_item(code: Code, heads: int, fair: Value) -> Value:
 def places(a: RoundedAttention) -> tuple[int, ...]:
     """Where in the scratch begin: queries, records, keys, values, scores, and its end; in floats."""
     vectors = -(-most_tokens(a.heads) * a.heads // LANES)
-    sizes = (vectors * LANES * a.words, vectors * a.record_words, *[KEYS * a.words] * 2, KEYS * VECTORS * LANES)
+    sizes = (vectors * LANES * a.words, vectors * a.record_words, *[KEYS * a.words] * 2, KEYS * LANES)
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
@@ -67,8 +67,8 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
     """
 
     def body(
-        code: Code, q: Value, keys: Value, values: Value, mask: Value, sinks: Value, out: Value, scratch: Value,
-        position: Value, tokens: Value, length: Value,
+        code: Code, q: Value, keys: Value, values: Value, mask: Value, sinks: Value, out: Value,
+        scratch: Value, position: Value, tokens: Value, length: Value,
     ) -> None:  # fmt: skip
         queries, records, packed_keys, packed_values, scores, _ = (code.at(scratch, p) for p in places(a))
         rows = code.mul(tokens, i64(a.heads))
@@ -102,30 +102,25 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
             code.call(_pack_values(module, a), [values, first, count, packed_values])
 
             def tile(row: Value, _: tuple[Value, ...]) -> None:
-                left = code.sub(rows, row)
-                last = code.sub(code.add(row, code.minimum(left, VECTORS * LANES)), i64(1))
-                spans = [_span(code, a, token(r), length) for r in (row, last)]
-                seen = code.minimum(code.sub(spans[1][1], first), KEYS)
+                last = code.minimum(code.add(row, i64(LANES)), rows)
+                least, most = (_span(code, a, token(r), length) for r in (row, code.sub(last, i64(1))))
+                seen = code.minimum(code.sub(most[1], first), KEYS)
                 some = code.icmp_signed(">", seen, i64(0))
-                edge = code.icmp_signed("<", spans[0][1], stop)
+                edge = code.icmp_signed("<", least[1], stop)
                 if a.shape.window:
-                    some = code.and_(some, code.icmp_signed("<", spans[0][0], stop))
-                    edge = code.or_(edge, code.icmp_signed(">", spans[1][0], first))
+                    some = code.and_(some, code.icmp_signed("<", least[0], stop))
+                    edge = code.or_(edge, code.icmp_signed(">", most[0], first))
                 if holes is not None:
                     edge = code.or_(edge, holes)
-                own = [code.at(queries, code.mul(row, i64(a.words))), record(row)]
-                arguments = [*own, packed_keys, packed_values, scores, mask, first, seen]
-                with code.if_then(some):
-                    case = code.add(code.zext(edge, I64), code.add(vectors(left), vectors(left)))
-                    cases = [2 * n + e for n in range(1, VECTORS + 1) for e in (0, 1)]
-                    code.choose(
-                        case, cases, lambda c: code.call(meet_block(module, a, c // 2, bool(c % 2)), arguments)
-                    )
+                query = code.at(queries, code.mul(row, i64(a.words)))
+                arguments = [query, record(row), packed_keys, packed_values, scores, mask, first, seen]
+                with code.if_then(some), code.if_else(edge) as (then, otherwise):
+                    with then:
+                        code.call(meet_block(module, a, True), arguments)
+                    with otherwise:
+                        code.call(meet_block(module, a, False), arguments)
 
-            code.loop(0, rows, VECTORS * LANES, tile)
-
-        def vectors(left: Value) -> Value:
-            return code.minimum(code.sdiv(code.add(left, i64(LANES - 1)), i64(LANES)), VECTORS)
+            code.loop(0, rows, LANES, tile)
 
         code.loop(0, rows, LANES, prepare)
         start, _ = _span(code, a, position, length)
@@ -208,8 +203,8 @@ def _pack_keys(module: Module, a: RoundedAttention) -> Any:
 
 
 def _pack_values(module: Module, a: RoundedAttention) -> Any:
-    """The function (values, first, count, result): words [channels / TALL, KEYS / 2, TALL]; an odd last key is
-    repeated."""
+    """The function (values, first, count, result): words [channels / TALL, KEYS / 2, TALL]; an odd last
+    key is repeated."""
 
     def body(code: Code, values: Value, first: Value, count: Value, result: Value) -> None:
         def pair(k: Value, _: tuple[Value, ...]) -> None:
@@ -220,7 +215,9 @@ def _pack_values(module: Module, a: RoundedAttention) -> Any:
                 two = [_load(code, a, values, code.add(start, i64(c)), a.v_stride) for start in starts]
                 words = pairs_of(code, *two)
                 for i in range(0, LANES, TALL):
-                    half = code.shuffle_vector(words, words, ir.Constant(ir.VectorType(I32, TALL), [*range(i, i + TALL)]))
+                    half = code.shuffle_vector(
+                        words, words, ir.Constant(ir.VectorType(I32, TALL), [*range(i, i + TALL)])
+                    )
                     code.put_as(half, line, (c + i) * KEYS // 2)
 
         code.loop(0, count, 2, pair)

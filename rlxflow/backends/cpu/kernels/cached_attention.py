@@ -158,7 +158,9 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
         if not rounds:
             return size
         fair = code.sdiv(code.mul(s.length, i64(a.kv_heads)), i64(MOST_ITEMS))
-        return code.select(_is_prompt(code, s), bfloat_attention.tokens_of_item(code, group.heads, fair), size)
+        return code.select(
+            _is_prompt(code, s), bfloat_attention.tokens_of_item(code, group.heads, fair), size
+        )
 
     def body(
         code: Code,
