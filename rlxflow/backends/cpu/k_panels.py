@@ -62,7 +62,7 @@ class UnpackedK:
         return FEW_TILES * self.tile_rows(target) + 1
 
     def tile(self, module: Module, height: int, shared: bool) -> Value:
-        kind, panel = self._kind, module.target.panel
+        kind, panel, each = self._kind, module.target.panel, self.blocks.words(X.block)
 
         def body(tile: Tile) -> None:
             code = tile.code
@@ -77,7 +77,8 @@ class UnpackedK:
                     return [code.get_vector(line, word * panel + c * code.lanes) for c in (0, 1)]
 
                 def step(index: Value, sums: tuple[Value, ...]) -> list[Value]:
-                    tile.fetch(code.add(code.mul(number, i64(X.block // STEP)), index))
+                    word = code.add(code.mul(number, i64(each)), code.mul(index, i64(each * STEP // X.block)))
+                    tile.fetch(word)
                     here = code.at(
                         line,
                         code.mul(code.add(code.mul(index, i64(self._step)), i64(self._head)), i64(panel)),
