@@ -18,10 +18,8 @@ from rlxflow.backends.cpu.k_blocks import Half
 from rlxflow.backends.cpu.k_panels import STEP, UnpackedK, both_vectors
 from rlxflow.backends.cpu.k_rows import Rows
 from rlxflow.backends.cpu.kernels.dot import dot4
-from rlxflow.backends.cpu.target import Target
 from rlxflow.quick_dataclass import dataclass
 
-ROWS = 5  # of a tile: sums and dot products of more do not fit the registers
 PAIRS = ((0, 4), (1, 5))  # words of a run whose elements are pairs
 ALONE = (2, 3, 6, 7)
 
@@ -30,9 +28,6 @@ ALONE = (2, 3, 6, 7)
 class PairedK(UnpackedK):
     """See `UnpackedPanels`. As `UnpackedK`, with -Σ (c1 - 8)·(c2 + 120) between a factor and its codes; of
     pairs there is c1 - 8 and c2 + 120. Where sums have no units of their own, it is `UnpackedK`."""
-
-    def tile_rows(self, target: Target) -> int:
-        return ROWS if target.sums_beside_products else super().tile_rows(target)
 
     @property
     def name(self) -> str:

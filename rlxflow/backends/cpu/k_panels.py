@@ -15,6 +15,7 @@ from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.quick_dataclass import dataclass
 
 STEP = 32  # elements that are multiplied in one go
+ROWS = 5  # of a tile: sums and dot products of more do not fit the registers
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class UnpackedK:
         return depth // X.block * self._block
 
     def tile_rows(self, target: Target) -> int:
-        return INT8_HEIGHTS[target.name][-1]
+        return min(ROWS, INT8_HEIGHTS[target.name][-1])
 
     def least_rows(self, target: Target) -> int:
         """See `UnpackedPanels`."""
@@ -103,7 +104,7 @@ class UnpackedK:
         for q in range(STEP // size):
             x = Rows(code, rows, code.add(code.mul(index, i64(STEP)), i64(q * size)))
             first = code.at(line, (STEP // size + q * size // 4) * code.owner.target.panel)
-            dots = x.dots(self._kind, partial(both_vectors, code, first))
+            dots = x.dots(self._kind, partial(both_vectors, code, first), ordered=True)
             new = x.add_scaled(new, dots, both_vectors(code, line, q))
         return new
 

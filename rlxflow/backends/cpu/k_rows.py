@@ -52,7 +52,8 @@ class Rows:
             found = [code.nothing] * (2 * self.count)
         for g in range(kind.size // 4):
             if ordered:
-                code.in_order()  # or else the compiler mixes loads, and the processor fetches less ahead
+                code.in_order()  # or else the compiler mixes loads: sums leave the registers, the processor
+                # fetches less ahead
             words = codes(g)
             for r in range(self.count):
                 four = self.four(r, g)
