@@ -26,7 +26,6 @@ from rlxflow.quick_dataclass import dataclass
 # heights of tiles that are emitted, reading int8 and f32; a row of a tile holds four vectors, or two
 INT8_HEIGHTS = {"avx512": (1, 2, 3, 6), "avx2": (1, 2), "vector128": (1, 2)}
 F32_HEIGHTS = {"avx512": (1, 2, 4), "avx2": (1, 2, 4), "vector128": (1, 2, 4)}
-FEW_TILES = 4  # of the largest height that reads int8: more are worth an unpacked panel
 PROBE = choose("x86_64", "", {})
 Step = Callable[[Value, tuple[Value, ...]], Iterable[Value]]
 

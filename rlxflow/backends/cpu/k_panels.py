@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
 
-from rlxflow.backends.cpu.block_tiles import FEW_TILES, INT8_HEIGHTS, PROBE
+from rlxflow.backends.cpu.block_tiles import INT8_HEIGHTS, PROBE
 from rlxflow.backends.cpu.blocks import Blocks, Unit
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.k_blocks import UNIT, Half, Halves
@@ -16,6 +16,7 @@ from rlxflow.quick_dataclass import dataclass
 
 STEP = 32  # elements that are multiplied in one go
 ROWS = 5  # of a tile: sums and dot products of more do not fit the registers
+FEW_TILES = 3  # more are worth an unpacked panel
 
 
 @dataclass(frozen=True)
