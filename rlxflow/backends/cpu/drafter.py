@@ -10,7 +10,7 @@ from rlxflow.backends.cpu.constants import constant_values
 from rlxflow.backends.cpu.describe import Describer, Source
 from rlxflow.backends.cpu.domain import Domain, View, rows_of, token_axes
 from rlxflow.backends.cpu.drafts import Coded, Draft, KeyRows, Records, Unit
-from rlxflow.backends.cpu.expression import strip
+from rlxflow.backends.cpu.expression import PICKED, strip
 from rlxflow.backends.cpu.form import find_form, form_for, table_form
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
@@ -86,11 +86,11 @@ class Drafter:
             if value.node.op.name != "full" and not vector:
                 return None
         tail, _ = self.describe.expression(region.inside, region.root)
-        return self.regions.view(region.main.inputs[0]), tail.steps, tail.domain, self._form(region)
+        return self.regions.view(region.main.inputs[0]), tail.steps, tail.domain, self._form(region.main)
 
-    def _form(self, region: Region) -> str:
+    def _form(self, product: Node) -> str:
         """The form of the weights of a product."""
-        return form_for(region.main.inputs[1].dtype, self._precision, self.target)
+        return form_for(product.inputs[1].dtype, self._precision, self.target)
 
     def _table(self, value: Value) -> Constant:
         """Weights that rows are gathered from: one array with the product that has the same ones.
@@ -127,7 +127,7 @@ class Drafter:
                 drafts += self._concat(unit)
             elif kind == "join":
                 drafts += self._join(unit)
-            else:
+            elif self._coded_only(unit.members[0]) is None:
                 drafts.append(self._rows(unit, unit.members[0].inside, unit.members[0].root))
             for name, value in list(pending.items()):
                 if self.regions.view(value).base in {r.root for r in unit.members}:
@@ -146,7 +146,7 @@ class Drafter:
             tail = replace(tail, inner=(unit.width,), args=args)
             together = zip(*(s for _, s in described), strict=True)
             sources = [Constant("row", tuple(v for c in row for v in _values(c))) for row in together]
-        form = find_form(self._form(lead))
+        form = find_form(self._form(lead.main))
         weights = Constant("packed", tuple(r.main.inputs[1] for r in unit.members), form.name)
         drafts: list[Draft] = []
         x: View | Coded = self.regions.view(lead.main.inputs[0])
@@ -165,10 +165,28 @@ class Drafter:
         stride = self.target.row_stride(coded.width)
         if coded not in self._coded:
             self._coded.add(coded)
+            maker, label = self.regions.by_root.get(x), f"quantise for {self._label(region.main)}"
+            if maker is not None and self._coded_only(maker) == layout:
+                expression, sources = self.describe.expression(maker.inside, x)
+                rows = Rows(expression, Out("buffer", stride, layout=layout))
+                drafts.append(Draft(rows, [*sources], (coded, 0), 0, f"{self._label(x.node)}, {label}"))
+                return coded, stride
             domain: Domain = "sequence" if coded.axis is None else "token"
             kernel = Quantise(layout, coded.depth, x_stride, stride, domain)
-            drafts.append(Draft(kernel, [coded.x], (coded, 0), 1, f"quantise for {self._label(region.main)}"))
+            drafts.append(Draft(kernel, [coded.x], (coded, 0), 1, label))
         return coded, stride
+
+    def _coded_only(self, region: Region) -> Layout | None:
+        """The layout in which all read a chain of row ops: products, which quantise it alike; else None."""
+        x = region.root
+        users = self.graph.users.get(x, ())
+        picks = any(n.op.name in PICKED for n in region.inside)  # whose ids are checked for a buffer of f32
+        if region.kind != "rows" or not region.inside or picks or "rows" in self._apart:
+            return None
+        if self.graph.use_counts[x] != len(users) or any(u.op.name != "linear" for u in users):
+            return None
+        layouts = {find_form(self._form(u)).x for u in users}
+        return layouts.pop() if len(layouts) == 1 else None
 
     def _attention(self, unit: Unit) -> Draft:
         node, root = unit.members[0].main, unit.members[0].root

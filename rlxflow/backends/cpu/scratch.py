@@ -27,8 +27,7 @@ class Scratch:
 
 def scratch_of(kernels: Iterable[Kernel], target: Target) -> Scratch:
     """What the kernels of a plan need, who run one after the other."""
-    from rlxflow.backends.cpu.kernels import attention, cached_attention, gemm, row_values
-    from rlxflow.backends.cpu.kernels.rows import Rows
+    from rlxflow.backends.cpu.kernels import attention, cached_attention, gemm, rows
 
     fixed = per_token = 0
     for kernel in dict.fromkeys(kernels):
@@ -39,6 +38,6 @@ def scratch_of(kernels: Iterable[Kernel], target: Target) -> Scratch:
             fixed = max(fixed, cached_attention.scratch_floats(kernel, target))
         elif isinstance(kernel, gemm.Gemm):
             fixed = max(fixed, gemm.scratch_floats(kernel, target))
-        elif isinstance(kernel, Rows):
-            fixed = max(fixed, row_values.scratch_floats(kernel.expression, target.row_stride))
+        elif isinstance(kernel, rows.Rows):
+            fixed = max(fixed, rows.scratch_floats(kernel, target.row_stride))
     return Scratch(fixed, per_token, target.lanes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from llvmlite import ir
 
@@ -40,24 +41,26 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
     domain = Frame.TOKENS if kernel.domain == "token" else Frame.SEQUENCES
 
     def body(code: Code, frame: Value, x: Value, out: Value) -> None:
-        by_32 = quantise_32(code, kernel.depth) if isinstance(kernel.layout, Quantised32) else None
+        quantise = row_quantiser(code, kernel.layout, kernel.depth)
 
         def row(index: Value, _: tuple[Value, ...]) -> None:
             source = code.at(x, code.mul(index, i64(kernel.x_stride)))
-            target = code.at(out, code.mul(index, i64(kernel.out_stride)))
-
-            if by_32 is not None:
-                by_32(source, target)
-            elif isinstance(kernel.layout, Bf16Pairs):
-                _pairs(code, kernel.layout, kernel.depth, source, target)
-            elif isinstance(kernel.layout, QuantisedK):
-                _k_blocks(code, kernel.layout, kernel.depth, source, target)
-            else:
-                quantise_64(code, kernel.depth, source, target)
+            quantise(source, code.at(out, code.mul(index, i64(kernel.out_stride))))
 
         code.loop(*share(code, frame, read(code, frame, domain)), 1, row)
 
     return module.function(("quantise", kernel), [PTR] * 3, body)
+
+
+def row_quantiser(code: Code, layout: Layout, depth: int) -> Callable[[Value, Value], None]:
+    """What quantises one row (x, out); call this outside of loops."""
+    if isinstance(layout, Quantised32):
+        return quantise_32(code, depth)
+    if isinstance(layout, Bf16Pairs):
+        return partial(_pairs, code, layout, depth)
+    if isinstance(layout, QuantisedK):
+        return partial(_k_blocks, code, layout, depth)
+    return partial(quantise_64, code, depth)
 
 
 def _pairs(code: Code, layout: Bf16Pairs, depth: int, x: Value, out: Value) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from rlxflow.backends.cpu.code import F32, HALF, I32, PTR, Code, Index, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
 from rlxflow.backends.cpu.frame import Frame, frame_of, read, share
+from rlxflow.backends.cpu.kernels import row_values
+from rlxflow.backends.cpu.kernels.quantise import row_quantiser
 from rlxflow.backends.cpu.kernels.row_values import RowValues, caller_row, sequence_of
 from rlxflow.backends.cpu.kernels.windows import windows
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.quick_dataclass import dataclass
 
 
@@ -18,7 +22,7 @@ class Out:
 
     A row [Hkv, D] goes to position past_len + s of a cache [B, Hkv, C, D]; `half` caches hold f16. A joined
     row goes behind the tokens of other axes, into a buffer of ours: `joint` is the axis of that and `before`
-    are those in front, both counted from the own axis.
+    are those in front, both counted from the own axis. With a `layout`, rows are quantised and written so.
     """
 
     kind: Literal["buffer", "output", "cache", "joined"]
@@ -26,6 +30,7 @@ class Out:
     half: bool = False
     joint: int = 0
     before: tuple[int, ...] = ()
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,13 @@ def row_kernel(module: Module, rows: Rows) -> Value:
     count, width = expression.segments
 
     def body(code: Code, frame: Value, result: Value, *pointers: Value) -> None:
+        quantise = None if out.layout is None else row_quantiser(code, out.layout, expression.width)
+        behind = row_values.scratch_floats(expression, module.target.row_stride)
+        plain = code.at(read(code, frame, Frame.SCRATCH), behind)
+
         def row(index: Value, _: tuple[Value, ...]) -> None:
-            target, apart = _row_target(code, frame, rows, result, index)
+            place, apart = _row_target(code, frame, rows, result, index)
+            target = place if quantise is None else plain
             kind = HALF if out.half else F32
 
             def segment(number: Value, _: tuple[Value, ...]) -> None:
@@ -59,10 +69,18 @@ def row_kernel(module: Module, rows: Rows) -> Value:
                 windows(code, width, write)
 
             code.loop(0, count, 1, segment)
+            if quantise is not None:
+                quantise(plain, place)
 
         code.loop(*share(code, frame, read(code, frame, domain)), 1, row)
 
     return module.function(("rows", rows), [PTR] * (2 + len(expression.args)), body)
+
+
+def scratch_floats(rows: Rows, stride: Callable[[int], int]) -> int:
+    """Scratch that a thread needs: that of the expression, and the row that is quantised."""
+    own = row_values.scratch_floats(rows.expression, stride)
+    return own + (stride(rows.expression.width) if rows.out.layout is not None else 0)
 
 
 def _row_target(code: Code, frame: Value, rows: Rows, result: Value, index: Value) -> tuple[Value, Value]:
