@@ -13,7 +13,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from rlxflow.backends.base import Executable
 from rlxflow.backends.cpu.constants import Constants
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.cpu.llvm import VERSION, LoadedCode, host_target
-from rlxflow.backends.cpu.object_cache import keep_program, kept_program
+from rlxflow.backends.cpu.object_cache import files_digest, keep_program, kept_program
 from rlxflow.backends.cpu.plan import Plan
 from rlxflow.backends.cpu.plan_data import plan_from_data, plan_to_data
 from rlxflow.backends.cpu.team import team_of, thread_count
@@ -100,7 +99,7 @@ def program_name(files: ModelFiles, profile: str | CompileProfile | None) -> str
 
 
 def find_program(name: str, files: ModelFiles) -> KeptProgram | None:
-    """The program of this name, where it is whole; `files` recall what a recipe told."""
+    """The program of this name, where it is whole; `files` recall what was known of them."""
     content = kept_program(name)
     if content is None:
         return None
@@ -112,7 +111,7 @@ def find_program(name: str, files: ModelFiles) -> KeptProgram | None:
             InputSpec(name, tuple(map(dim, shape)), DTYPES[dtype], default)
             for name, shape, dtype, default in data["inputs"]
         )
-        files.recall(data.pop("told"))
+        files.recall(data.pop("known"))
         data["expressions"] = {key: parse_graph(text) for key, text in data["expressions"].items()}
         return KeptProgram(graph, plan, code, **data)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RlxError):
@@ -146,7 +145,7 @@ def keep(name: str, model: Model, executable: Executable, expressions: Mapping[s
         "stored": built.report.nbytes,
         "max_positions": model.max_positions,
         "vocab_size": getattr(model.config, "vocab_size", 2**32),
-        "told": model.files.told_by_recipe() if model.files is not None else None,
+        "known": model.files.to_recall() if model.files is not None else None,
     }
     about = f"{executable.graph.name}, whole program, {len(plan.labels)} steps, {target.name}"
     keep_program(name, about, json.dumps(data).encode() + b"\n" + executable.code.code)
@@ -160,18 +159,10 @@ def _digest(*facts: object) -> str:
     return hashlib.blake2b(repr(facts).encode(), digest_size=24).hexdigest()
 
 
-@cache
 def _installed() -> str:
     """A digest of rlxflow's files by name, size and time, and of when packages were installed or removed."""
     package = Path(rlxflow.__file__).parent
     beside = [folder for name in ("recipes", "profiles") if (folder := package.parent / name).is_dir()]
-    left: list[str | Path] = [package, *beside]  # in a checkout they lie beside it, installed within
-    files = []
-    while left:
-        for entry in os.scandir(left.pop()):
-            if entry.is_dir():
-                left += [] if entry.name == "__pycache__" else [entry.path]
-            else:
-                files.append((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns))
+    files = files_digest(package, *beside)  # in a checkout they lie beside it, installed within
     sites = [p for p in map(Path, sys.path) if p.name in ("site-packages", "dist-packages") and p.is_dir()]
-    return _digest(rlxflow.__version__, sorted(files), [(str(p), p.stat().st_mtime_ns) for p in sites])
+    return _digest(rlxflow.__version__, files, [(str(p), p.stat().st_mtime_ns) for p in sites])

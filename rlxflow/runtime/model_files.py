@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rlxflow.flow.recipe import ModelRecipe
     from rlxflow.runtime.embedding_settings import EmbeddingSettings
     from rlxflow.runtime.image_settings import ImageSettings
-    from rlxflow.runtime.tokenizer import Tokenizer
+    from rlxflow.runtime.tokenizer import Passed, Tokenizer
     from rlxflow.weights.gguf_config import GgufRecipe
 
 
@@ -57,10 +57,10 @@ class ModelFiles(Protocol):
     def program_facts(self) -> object:
         """What a program follows from, its `repr` telling all of it; None where programs are not kept."""
 
-    def told_by_recipe(self) -> Any:
-        """What parts a recipe has told, for JSON: `recall` on other files with the same facts takes it."""
+    def to_recall(self) -> Any:
+        """What took long to find out, for JSON; files with the same facts need not, once they `recall` it."""
 
-    def recall(self, told: Any) -> None: ...
+    def recall(self, known: Any) -> None: ...
 
 
 def model_files(path: Path) -> ModelFiles:
@@ -93,6 +93,7 @@ class DirectoryFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.where = printable(path / "config.json")
+        self._passed: Passed | None = None
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -125,11 +126,13 @@ class DirectoryFiles:
         infos = map(self.source.info, self.source.keys())
         return self.config, self.embedding, [(i.key, i.dtype.name, i.shape) for i in infos]
 
-    def told_by_recipe(self) -> Any:
-        return None
+    def to_recall(self) -> Any:
+        return None if self.tokenizer is None else self.tokenizer.passed
 
-    def recall(self, told: Any) -> None:
-        pass
+    def recall(self, known: Any) -> None:
+        from rlxflow.runtime.tokenizer import Passed
+
+        self._passed = None if known is None else Passed(*known)
 
     @cached_property
     def images(self) -> ImageSettings | None:
@@ -142,7 +145,7 @@ class DirectoryFiles:
         from rlxflow.runtime.tokenizer import Tokenizer
 
         path = self.path / "tokenizer.json"
-        return Tokenizer.from_file(path) if os.path.lexists(path) else None
+        return Tokenizer.from_file(path, self._passed) if os.path.lexists(path) else None
 
     @cached_property
     def chat_template(self) -> str | None:
@@ -228,7 +231,7 @@ class GgufModelFiles:
             factors,
         )  # a config has no more of the file
 
-    def told_by_recipe(self) -> Any:
+    def to_recall(self) -> Any:
         pooling = self.embedding.pooling if self.embedding is not None else None
         return (
             {"pooling": pooling, "source": self.source.as_data()}
@@ -236,11 +239,11 @@ class GgufModelFiles:
             else None
         )
 
-    def recall(self, told: Any) -> None:
+    def recall(self, known: Any) -> None:
         from rlxflow.runtime.embedding_settings import EmbeddingSettings
 
-        embedding = None if told["pooling"] is None else EmbeddingSettings(told["pooling"])
-        self.__dict__.update(embedding=embedding, source=GgufModel.from_data(self.file, told["source"]))
+        embedding = None if known["pooling"] is None else EmbeddingSettings(known["pooling"])
+        self.__dict__.update(embedding=embedding, source=GgufModel.from_data(self.file, known["source"]))
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -281,10 +284,10 @@ class WeightsOnly:
     def program_facts(self) -> object:
         return None
 
-    def told_by_recipe(self) -> Any:
+    def to_recall(self) -> Any:
         return None
 
-    def recall(self, told: Any) -> None:
+    def recall(self, known: Any) -> None:
         pass
 
     @property

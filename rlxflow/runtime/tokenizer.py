@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from rlxflow.errors import RlxError, TokenizerError, WeightsError, printable
 from rlxflow.runtime.special_tokens import SpecialTokens, read_special_tokens
@@ -22,13 +23,22 @@ _MAX_ID = 2**32 - 1
 _DAMAGED = "the file is damaged or of a newer format; get tokenizer.json again, or update `tokenizers`"
 
 
+class Passed(NamedTuple):
+    """The digest of a tokenizer.json whose content is right, and the number that its ids are below."""
+
+    digest: str
+    ids: int
+
+
 class Tokenizer:
     """A tokenizer with its special tokens.
 
     `backend` is a `tokenizers.Tokenizer`; its own truncation and padding are switched off, since lengths
     are the caller's business. Safe to use from several threads: no call changes it. Every id is below `ids`,
-    where that is given.
+    where that is given. `passed` tells of the file it was read from.
     """
+
+    passed: Passed | None = None
 
     def __init__(
         self,
@@ -45,8 +55,10 @@ class Tokenizer:
         self._ids = ids
 
     @classmethod
-    def from_file(cls, path: Path | str) -> Tokenizer:
+    def from_file(cls, path: Path | str, passed: Passed | None = None) -> Tokenizer:
         """Read a Hugging Face tokenizer.json, and its special tokens from the JSON files beside it.
+
+        Its content is looked through unless it has `passed` before.
 
         Raises `TokenizerError`: T001 the file cannot be read, T002 it is malformed or over 64 MiB.
         """
@@ -55,11 +67,18 @@ class Tokenizer:
         path = Path(path)
         where = printable(path)
         data = _read(path)
-        content = parse_json(data, str(path), what="tokenizer", error=TokenizerError, code="RLX-T002")
+        digest = hashlib.blake2b(data, digest_size=24).hexdigest()
+        known, content = passed if passed is not None and passed.digest == digest else None, None
+        if known is None:
+            content = parse_json(data, str(path), what="tokenizer", error=TokenizerError, code="RLX-T002")
         with refusing("the tokenizer cannot be read", code="RLX-T002", where=where, hint=_DAMAGED):
             backend = tokenizers.Tokenizer.from_buffer(data)
-        _check_added_tokens(content, backend, where)
-        return cls(backend, read_special_tokens(path.parent, backend.id_to_token), where, _ids(content))
+        if known is None:
+            _check_added_tokens(content, backend, where)
+            known = Passed(digest, _ids(content))
+        tokenizer = cls(backend, read_special_tokens(path.parent, backend.id_to_token), where, known.ids)
+        tokenizer.passed = known
+        return tokenizer
 
     @property
     def vocab_size(self) -> int:

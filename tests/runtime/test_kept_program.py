@@ -16,9 +16,15 @@ import tokenizers
 from model_files import model_inputs, write_golden, write_json, write_model
 
 import rlxflow
-from rlxflow.backends.cpu.object_cache import cached_files, clear_cache, keep_program, kept_program
+from rlxflow.backends.cpu.object_cache import (
+    cached_files,
+    clear_cache,
+    files_digest,
+    keep_program,
+    kept_program,
+)
 from rlxflow.errors import RlxError, WeightsError
-from rlxflow.runtime import kept_program as subject
+from rlxflow.runtime import kept_program as subject, tokenizer as tokenizer_module
 from rlxflow.runtime.model_files import model_files
 from rlxflow.weights.safetensors import SafetensorsFile
 
@@ -85,8 +91,8 @@ def test_gguf_files_need_no_recipe(name: str, cache: Path) -> None:
     assert found.graph.digest == made.graph.digest and str(found.report) == str(made.report)
     (program,) = programs(cache)
     text, _, code = (kept_program(program.stem) or b"").partition(b"\n")
-    for told in ({}, None, {"pooling": None, "source": {"q": 1, "kv": 1}}):
-        keep_program("other", "", json.dumps({**json.loads(text), "told": told}).encode() + b"\n" + code)
+    for known in ({}, None, {"pooling": None, "source": {"q": 1, "kv": 1}}):
+        keep_program("other", "", json.dumps({**json.loads(text), "known": known}).encode() + b"\n" + code)
         assert subject.find_program("other", model_files(path)) is None
 
 
@@ -164,7 +170,7 @@ def test_no_other_data_is_taken_for_a_program(model: Path, cache: Path) -> None:
         plan = {k: v for k, v in whole["plan"].items() if k != name}
         assert not taken({**whole, "plan": plan})
         assert not taken({**whole, "plan": {**plan, name: 5}})
-    assert taken({**whole, "told": 5})  # nothing is told of a directory
+    assert not taken({**whole, "known": 5}) and not taken({**whole, "known": ["digest"]})
     for data in ([], None, {}, {**whole, "more": 1}, {**whole, "inputs": [["x", ["B"], "f33", None]]}):
         assert not taken(data)
     keep_program("other", "", b"\xff\xfe\n" + code)
@@ -202,16 +208,16 @@ def test_a_file_of_rlxflow_that_changes_is_seen(tmp_path: Path, monkeypatch: pyt
     package = tmp_path / "rlxflow"
     (package / "inner").mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (package / "inner" / "a.py").write_text("1")
     monkeypatch.setattr(rlxflow, "__file__", str(package / "__init__.py"))
-    found = subject._installed.__wrapped__
-    before = found()
-    assert found() == before
-    (package / "inner" / "a.py").write_text("23")
-    changed = found()
+    monkeypatch.setattr(subject, "files_digest", files_digest.__wrapped__)
+    found = [subject._installed(), subject._installed()]
+    for text in ("1", "23", "32"):
+        (package / "inner" / "a.py").write_text(text)
+        found.append(subject._installed())
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "new.py").write_text("")
-    assert len({before, changed, found()}) == 3
+    found.append(subject._installed())
+    assert found[0] == found[1] and len(set(found)) == len(found) - 1
 
 
 def test_tokens_beyond_the_table_are_told_of(model: Path) -> None:
@@ -221,6 +227,33 @@ def test_tokens_beyond_the_table_are_told_of(model: Path) -> None:
     with pytest.raises(RlxError) as caught:
         load(model)
     assert caught.value.code == "RLX-T013"
+
+
+def test_a_tokenizer_is_looked_through_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    real = tokenizer_module.parse_json
+
+    def parse(data: bytes, where: str, **rest: Any) -> Any:
+        seen.append(Path(where).name)
+        return real(data, where, **rest)
+
+    monkeypatch.setattr(tokenizer_module, "parse_json", parse)
+    words = {f"w{i}": i for i in range(9)}
+    for count, expected in (
+        (9, 1),
+        (9, 0),
+        (8, 1),
+        (8, 1),
+    ):  # another file is another, if programs are the same
+        seen.clear()
+        chosen = tokenizers.models.WordLevel(dict(list(words.items())[:count]), unk_token="w0")
+        tokenizers.Tokenizer(chosen).save(str(model / "tokenizer.json"))
+        loaded, _ = load(model)
+        assert loaded.require_tokenizer().vocab_size == count and len(seen) == expected
+    (model / "tokenizer.json").write_text("{")
+    with pytest.raises(RlxError) as caught:
+        load(model)
+    assert caught.value.code == "RLX-T002"
 
 
 def test_weights_that_are_gone_are_told_of(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

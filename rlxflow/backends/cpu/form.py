@@ -131,8 +131,9 @@ def _forms() -> dict[str, Form]:
 
 
 def find_form(name: str) -> Form:
-    """The form that a plan names."""
-    return _forms()[name]
+    """The form that a plan names: the first word of its name is that of its module."""
+    module = import_module(f"{forms.__name__}.{name.partition('.')[0]}")
+    return next(form for form in module.FORMS if form.name == name)
 
 
 def form_for(dtype: DType, precision: PrecisionProfile, target: Target) -> str:

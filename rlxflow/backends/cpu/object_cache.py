@@ -24,6 +24,7 @@ from rlxflow.errors import printable
 from rlxflow.quick_dataclass import dataclass
 
 CACHE_VARIABLE = "RLXFLOW_CACHE"  # a directory; empty: keep nothing
+GENERATOR = Path(__file__).parent
 DIGEST_BYTES = 32
 LARGEST = 64 << 20
 CODE, PROGRAM, UNFINISHED = SUFFIXES = (".o", ".program", ".new")
@@ -126,19 +127,25 @@ def _default_folder() -> Path:
 
 def _name(text: str, target: Target) -> str:
     h = hashlib.blake2b(digest_size=24)
-    for part in (text, repr(target), VERSION, rlxflow.__version__, generator_digest()):
+    for part in (text, repr(target), VERSION, rlxflow.__version__, files_digest(GENERATOR)):
         h.update(part.encode() + b"\0")
     return h.hexdigest()
 
 
 @cache
-def generator_digest() -> str:
-    """A hash of the generator's own source: another generator makes other code from one plan."""
-    h = hashlib.blake2b(digest_size=16)
-    folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        h.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return h.hexdigest()
+def files_digest(*folders: Path) -> str:
+    """A hash of names, sizes and times of all files below some folders: with another generator's, say, other
+    code is made of one plan."""
+    left: list[str | Path] = [*folders]
+    files = []
+    while left:
+        for entry in os.scandir(left.pop()):
+            if entry.is_dir():
+                left += [] if entry.name == "__pycache__" else [entry.path]
+            else:
+                found = entry.stat()
+                files.append((entry.path, found.st_size, found.st_mtime_ns))
+    return hashlib.blake2b(repr(sorted(files)).encode(), digest_size=16).hexdigest()
 
 
 def _digest(path: Path, code: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""f32 weights, as they are: a word is an element."""
+"""f32 weights, as they are: a word is an element. And in pairs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from rlxflow.backends.cpu.code import F32, Code, Module, Value, i64
 from rlxflow.backends.cpu.form import ROW_ARGUMENTS, WordForm, column_of, words_of
+from rlxflow.backends.cpu.paired import PairedForm
 from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
@@ -56,4 +57,4 @@ class F32Form(WordForm):
         return micro_kernel(module, self.name, height, shared, body)
 
 
-FORMS = (F32Form(),)
+FORMS = (F32Form(), PairedForm())

@@ -139,6 +139,3 @@ def _add_three(tile: Tile, rows: list[Value], word: Value, sums: tuple[Value, ..
         for c, pair in enumerate(pairs):
             new[2 * r + c] = code.fma_(*pair, new[2 * r + c])
     return new
-
-
-FORMS = (PairedForm(),)
