@@ -1,12 +1,12 @@
 """How near generated code and int8 activations come to the f32 reference on real text, beside llama.cpp.
 
-    .venv-peers/bin/python benchmarks/decoder_accuracy.py [--positions 2000] [--greedy]
+    .venv-peers/bin/python benchmarks/decoder_accuracy.py [--positions 2000] [--greedy] [--q4-k-m]
 
 SmolLM2-135M's GGUF file reads constitution.txt (preamble and Article I, public domain) as one sequence. Per
 engine: the largest error of a logit, max|a - b| / max(1, max|b|), to the reference backend; mean divergence
 (Kullback-Leibler) from its distribution; positions where the likeliest token is another; perplexity. With
 --greedy, 8 prompts are continued by 256 tokens under `exact` by both backends; where two part, the gap of the
-two best logits is told.
+two best logits is told. With --q4-k-m the file is SmolLM2 in Q4_K_M, see `smollm2_q4_k_m`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from decoder_engines import silent
-from decoder_models import smollm2
+from decoder_models import cache_dir, smollm2, smollm2_q4_k_m
 
 Logits = Iterator[np.ndarray]
 CHUNK = 500
@@ -34,26 +34,26 @@ PROMPTS = (
 )
 
 
-def load(profile: str, backend: str, *settings: str):
+def load(path: Path, profile: str, backend: str, *settings: str):
     import rlxflow
     from rlxflow.profile import load_profile
 
-    return rlxflow.load(smollm2(), load_profile(profile, [f"backend.name={backend}", *settings]))
+    return rlxflow.load(path, load_profile(profile, [f"backend.name={backend}", *settings]))
 
 
-def rlxflow_logits(profile: str, backend: str, ids: list[int], *settings: str) -> Logits:
+def rlxflow_logits(path: Path, profile: str, backend: str, ids: list[int], *settings: str) -> Logits:
     from rlxflow.runtime.decoding import Decoding
 
-    decoding = Decoding(load(profile, backend, *settings))
+    decoding = Decoding(load(path, profile, backend, *settings))
     for first in range(0, len(ids), CHUNK):
         yield decoding.feed({0: ids[first : first + CHUNK]}, every=True)[0]
 
 
-def llama_cpp_logits(ids: list[int]) -> Logits:
+def llama_cpp_logits(path: Path, ids: list[int]) -> Logits:
     import llama_cpp as api
 
     api.llama_log_set(silent(api), None)
-    model = api.llama_model_load_from_file(bytes(smollm2()), api.llama_model_default_params())
+    model = api.llama_model_load_from_file(bytes(path), api.llama_model_default_params())
     settings = api.llama_context_default_params()
     settings.n_ctx, settings.n_batch = len(ids) + 8, CHUNK
     context = api.llama_init_from_model(model, settings)
@@ -93,34 +93,34 @@ def compare(found: Logits, reference: list[np.ndarray], targets: np.ndarray) -> 
     return error / largest, divergence / count, other / count, float(np.exp(surprise / count))
 
 
-def compare_all(positions: int) -> None:
+def compare_all(path: Path, positions: int) -> None:
     text = (Path(__file__).parent / "constitution.txt").read_text("utf-8").split("\n", 1)[1]
-    ids = load("exact", "reference").require_tokenizer().encode(text)
+    ids = load(path, "exact", "reference").require_tokenizer().encode(text)
     if len(ids) <= positions:
         raise SystemExit(f"the text has {len(ids) - 1} positions")
     ids, targets = ids[:positions], np.array(ids[1 : positions + 1])
-    reference = list(rlxflow_logits("exact", "reference", ids))
+    reference = list(rlxflow_logits(path, "exact", "reference", ids))
     engines: dict[str, Callable[[], Logits]] = {
         "reference": lambda: iter(reference),
         **{
             f"{profile}, {cache} cache": partial(
-                rlxflow_logits, profile, "cpu", ids, f"precision.kv_cache={cache}"
+                rlxflow_logits, path, profile, "cpu", ids, f"precision.kv_cache={cache}"
             )
             for profile in ("exact", "decode")
             for cache in ("f32", "f16")
         },
-        "llama.cpp": lambda: llama_cpp_logits(ids),
+        "llama.cpp": lambda: llama_cpp_logits(path, ids),
     }
-    print(f"SmolLM2 on {positions} positions of the Constitution")
+    print(f"{path.stem} on {positions} positions of the Constitution")
     print(f"{'':18}{'error':>10}{'mean KL':>12}{'other top':>11}{'perplexity':>12}")
     for name, logits in engines.items():
         error, divergence, other, perplexity = compare(logits(), reference, targets)
         print(f"{name:18}{error:10.1e}{divergence:12.2e}{other:11.2%}{perplexity:12.4f}", flush=True)
 
 
-def compare_greedy(count: int) -> None:
+def compare_greedy(path: Path, count: int) -> None:
     """The same tokens by both backends; or where they part, how near the two best logits are."""
-    exact, reference = load("exact", "cpu"), load("exact", "reference")
+    exact, reference = load(path, "exact", "cpu"), load(path, "exact", "reference")
     for prompt in PROMPTS:
         found = exact.generate(prompt, max_new_tokens=count).token_ids
         expected = reference.generate(prompt, max_new_tokens=count).token_ids
@@ -143,11 +143,13 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=2000)
     parser.add_argument("--greedy", action="store_true", help="continue the 8 prompts instead")
     parser.add_argument("--tokens", type=int, default=256, help="with --greedy: how many")
+    parser.add_argument("--q4-k-m", action="store_true", help="SmolLM2 in Q4_K_M rather than as published")
     options = parser.parse_args()
+    path = smollm2_q4_k_m(cache_dir()) if options.q4_k_m else smollm2()
     if options.greedy:
-        compare_greedy(options.tokens)
+        compare_greedy(path, options.tokens)
     else:
-        compare_all(options.positions)
+        compare_all(path, options.positions)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,56 @@ def smollm2() -> Path:
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 
+def smollm2_q4_k_m(cache: Path) -> Path:
+    """SmolLM2 as Q4_K_M, made where it is missing. K-quants take rows of 256·n: its width of 576 is padded.
+
+    With zeros to 768, and with heads that give zeros; norms are scaled, for means are now of more elements.
+    """
+    path = cache / "smollm2-768.q4_k_m.gguf"
+    if not path.exists():
+        print(f"making {path}", flush=True)
+        wide, part = path.with_suffix(".f32"), path.with_suffix(".part")
+        write_padded(wide, smollm2())
+        quantise(wide, part, "q4_k_m")
+        part.rename(path)
+        wide.unlink()
+    return path
+
+
+def write_padded(path: Path, source: Path) -> None:
+    """A llama of 9 and 3 heads of 64 as one of 12 and 4, in f32."""
+    import gguf
+
+    old, width = gguf.GGUFReader(source), 768
+    shrunk = old.fields["llama.embedding_length"].contents() / width
+    new = {"embedding_length": width, "attention.head_count": 12, "attention.head_count_kv": 4}
+    new["attention.layer_norm_rms_epsilon"] = (
+        old.fields["llama.attention.layer_norm_rms_epsilon"].contents() * shrunk
+    )
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, field in old.fields.items():
+        if key.startswith("GGUF.") or key in ("general.architecture", "general.file_type"):
+            continue
+        value = new.get(key.removeprefix("llama."), field.contents())
+        if field.types[0] == gguf.GGUFValueType.ARRAY:
+            writer.add_array(key, value)
+        else:
+            writer.add_key_value(key, value, field.types[0])
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    for tensor in old.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        kept = "token_embd" in tensor.name or "ffn_gate" in tensor.name or "ffn_up" in tensor.name
+        rows = values.shape[0] if kept else 256 if "_k." in tensor.name or "_v." in tensor.name else width
+        shape = (rows, max(width, values.shape[-1]))[-values.ndim :]
+        wide = np.zeros(shape, np.float32)
+        wide[tuple(map(slice, values.shape))] = values if values.ndim > 1 else values * shrunk**0.5
+        writer.add_tensor(tensor.name, wide)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def qwen3_directory(cache: Path) -> Path:
     """The Hugging Face directory in BF16."""
     return cache / "qwen3-0.6b-random"
