@@ -7,6 +7,9 @@ the tile that was just stored.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
 from rlxflow.backends.cpu.form import Form, UnpackedPanels, find_form
@@ -105,6 +108,7 @@ def _products(
                 source = code.at(x, code.mul(row, i64(gemm.x_stride)))
                 result = code.at(out, code.add(code.mul(row, i64(gemm.out_stride)), column))
                 sizes = [i64(n) for n in (gemm.depth, gemm.x_stride, gemm.out_stride)]
+                _fetch_for_tail(code, gemm, row, rows, column, pointers)
 
                 def run(shared: bool, ahead: Value, pace: Value) -> None:
                     starts = code.at(scratch, code.sub(row, start))
@@ -168,6 +172,23 @@ def _any_tile(module: Module, form: Form | UnpackedPanels, shared: bool) -> Valu
         code.choose(rows, heights, one)
 
     return module.function(("any tile", form.name, shared), [I64, *TILE_ARGUMENTS], body)
+
+
+def _fetch_for_tail(
+    code: Code, gemm: Gemm, row: Value, rows: Value, column: Value, pointers: Sequence[Value]
+) -> None:
+    """Begin to read what the tail of a tile will: another thread or an earlier product wrote it."""
+    tail = gemm.tail
+    for arg, pointer in zip(tail.args, pointers, strict=True):
+        if (arg.kind, arg.rows, math.prod(arg.inner)) != ("buffer", tail.domain, gemm.columns):
+            continue
+        start = code.at(pointer, code.add(code.mul(row, i64(arg.stride)), column))
+
+        def line(r: Value, _: tuple[Value, ...], start: Value = start, stride: int = arg.stride) -> None:
+            for word in range(0, code.owner.target.panel, LINE):
+                code.prefetch(start, code.add(code.mul(r, i64(stride)), i64(word)))
+
+        code.loop(0, rows, 1, line)
 
 
 def _tail(module: Module, gemm: Gemm) -> Value | None:
