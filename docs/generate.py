@@ -14,7 +14,7 @@ from typing import Any
 import rlxflow
 from rlxflow.codes import CODES
 from rlxflow.inspect.catalog import CATALOG
-from rlxflow.profile import preset_names, preset_summary, preset_table, profile_table
+from rlxflow.profile import preset_table, profile_table
 
 ROOT = Path(__file__).parent.parent
 KINDS = {
@@ -52,12 +52,6 @@ def stages() -> str:
     return table(("stage", "computes"), [(f"`{n}`", first_line(getattr(rlxflow, n))) for n in names])
 
 
-def presets() -> str:
-    return table(
-        ("preset", "trades"), [(f"`{n}`", preset_summary(n).replace("|", "\\|")) for n in preset_names()]
-    )
-
-
 def errors() -> str:
     parts = [
         "# Errors by code",
@@ -93,7 +87,7 @@ def port() -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"recipes": recipes, "stages": stages, "presets": presets},
+    "README.md": {"recipes": recipes, "stages": stages, "presets": preset_table},
     "docs/profiles.md": {"presets": preset_table, "keys": profile_table},
     "docs/porting.md": {"port": port},
 }

@@ -252,15 +252,7 @@ def test_summary_counts_parameters_once(tied: bool) -> None:
     summary = flow.summary()
     assert summary.parameters == total and summary.unknown == 1  # the final norm leaves its width open
     assert [path for path, _, _ in summary.rows] == [
-        *(
-            "token_embed" if False else "embed",
-            "rope_tables",
-            "layers.0",
-            "layers.1",
-            "rms_norm",
-            "output",
-            "lm_head",
-        )
+        *("embed", "rope_tables", "layers.0", "layers.1", "rms_norm", "output", "lm_head")
     ]
     counts = {path: count for path, _, count in summary.rows}
     assert counts["layers.0"] == one_layer and counts["lm_head"] == (0 if tied else v * h)
