@@ -50,7 +50,7 @@ class Drafter:
         self.graph, self.target, self._precision = graph, target, precision
         self._coded: set[Coded] = set()
         self._apart = apart
-        self.regions = Regions(graph, constant_values(graph), apart)
+        self.regions = Regions(graph, constant_values(graph), self._coded_alike, apart)
         self.describe = Describer(self.regions, self._stride_of, self._table)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
         self.lengths = lengths_inputs(graph)
@@ -177,11 +177,16 @@ class Drafter:
         return coded, stride
 
     def _coded_only(self, region: Region) -> Layout | None:
-        """The layout in which all read a chain of row ops: products, which quantise it alike; else None."""
-        x = region.root
-        users = self.graph.users.get(x, ())
+        """The layout in which all read a chain of row ops, see `_coded_alike`."""
         picks = any(n.op.name in PICKED for n in region.inside)  # whose ids are checked for a buffer of f32
-        if region.kind != "rows" or not region.inside or picks or "rows" in self._apart:
+        if region.kind != "rows" or not region.inside or picks:
+            return None
+        return self._coded_alike(region.root)
+
+    def _coded_alike(self, x: Value) -> Layout | None:
+        """The layout in which all read x: products, which quantise it alike; else None."""
+        users = self.graph.users.get(x, ())
+        if "rows" in self._apart:
             return None
         if self.graph.use_counts[x] != len(users) or any(u.op.name != "linear" for u in users):
             return None

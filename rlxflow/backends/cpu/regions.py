@@ -6,7 +6,7 @@ the root of another region, an input, constant, or computed on the host.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import field
 from typing import Literal
 
@@ -59,10 +59,17 @@ class Region:
 class Regions:
     """The regions of a graph, by root.
 
-    `apart` names what is not fused, of FUSIONS. Flags are: they are never stored.
+    `coded` tells what is only read quantised. `apart` names what is not fused, of FUSIONS. Flags are: they
+    are never stored.
     """
 
-    def __init__(self, graph: Graph, constants: set[Value], apart: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        constants: set[Value],
+        coded: Callable[[Value], object] = lambda _: None,
+        apart: Collection[str] = (),
+    ) -> None:
         self.graph, self.constants, self._apart = graph, constants, apart
         self.host = host_values(graph) - constants
         self.by_root: dict[Value, Region] = {}
@@ -79,7 +86,7 @@ class Regions:
             self._check(node)
         for node in self._nodes:
             if node.op.name == "linear":
-                self._add_product(node)
+                self._add_product(node, coded)
             elif _joins_tokens(node):
                 self._add("join", node)
             elif node.op.name in BLOCKS:
@@ -130,7 +137,7 @@ class Regions:
         users = self.graph.users.get(value, ())
         return users[0] if self.graph.use_counts[value] == 1 and users else None
 
-    def _add_product(self, node: Node) -> None:
+    def _add_product(self, node: Node, coded: Callable[[Value], object]) -> None:
         """A linear node and the elementwise ops behind it that nobody else reads in between."""
         nodes, value = [node], node.outputs[0]
         while "tails" not in self._apart and (user := self._single_user(value)) is not None:
@@ -140,6 +147,9 @@ class Regions:
                 break
             nodes.append(user)
             value = result
+        read = {v for n in nodes[1:] for v in n.inputs if v.node not in nodes and v.node.op.name != "full"}
+        if coded(value) and not read <= self.constants:
+            nodes, value = [node], node.outputs[0]  # it reads another product, and is quantised at once
         region = self.by_root[value] = Region("gemm", value, nodes)
         self._home.update(dict.fromkeys(nodes, region))
 

@@ -17,7 +17,8 @@ from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Value
-from rlxflow.ops.elementwise import add
+from rlxflow.ops.activation import silu
+from rlxflow.ops.elementwise import add, mul
 from rlxflow.ops.leaves import input_, param
 from rlxflow.ops.linear import linear
 from rlxflow.ops.norm import rms_norm
@@ -85,6 +86,24 @@ def test_rows_are_quantised_where_they_are_computed(name: str, target: str) -> N
         assert sum("quantise" in s for s in apart.steps) == sum("quantise" in s for s in fused.steps)
         assert sum(s.startswith("rms_norm") for s in fused.steps) == 1
         assert not any(s.startswith("quantise") for s in fused.steps)
+
+
+@pytest.mark.parametrize("name", ["q8_0", "q4_k"])
+def test_products_of_one_x_are_joined_where_what_they_make_is_quantised(name: str) -> None:
+    """SiLU(gate) · up is no tail of one of them, which would read the other: again the same bits."""
+    builder, kind = GraphBuilder(), DTYPES[name]
+    with emitting(builder):
+        x = input_(key="x", dtype=f32, shape=("B", "S", DEPTH))
+        gate, up = (linear(x, param(key=k, dtype=kind, shape=(DEPTH, DEPTH))) for k in ("gate", "up"))
+        down = linear(mul(silu(gate), up), param(key="down", dtype=kind, shape=(ROWS, DEPTH)))
+    graph = builder.finish("test", {"x": x}, {"down": down})
+    given = {"x": rand(np.random.default_rng(1), 2, 9, DEPTH)}
+    fused, apart = (compiled(graph, INT8, "avx512", a) for a in ((), ("rows",)))
+    assert np.array_equal(fused(given)["down"], apart(given)["down"])
+    assert [s.startswith("linear") for s in fused.steps].count(True) == 2
+    assert [s.startswith("linear") for s in apart.steps].count(True) == 3
+    exact = compiled(graph, load_profile("exact", ["backend.cpu.threads=1"]))
+    assert [s.startswith("linear") for s in exact.steps].count(True) == 3
 
 
 def test_rows_that_others_read_are_stored() -> None:
