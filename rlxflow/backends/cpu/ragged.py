@@ -13,7 +13,7 @@ from rlxflow.quick_dataclass import dataclass
 
 UNEVEN = 1.15  # time lost to waiting that is worth working together, step by step
 MOST_ROWS = 2**31 - 1  # row numbers are 32 bits wide
-MASK_SLACK = 64  # kernels load a vector of mask at the last token
+MASK_SLACK = 128  # kernels look at a block of keys at the last token
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from rlxflow.backends.cpu.code import F32, HALF, I32, I64, PTR, Code, Index, Mod
 from rlxflow.backends.cpu.kernels.bfloat import has_bfloat_products, neighbours, pairs_of
 from rlxflow.backends.cpu.kernels.bfloat_tile import (
     FROM,
+    KEYS,
     LANES,
     LOG2_E,
     LOWEST,
@@ -28,10 +29,9 @@ from rlxflow.backends.cpu.kernels.bfloat_tile import (
     RoundedAttention,
     meet_block,
 )
-from rlxflow.backends.cpu.kernels.running_softmax import KEYS
 from rlxflow.backends.cpu.target import Target
 
-MOST_ROWS = 256  # of an item, which share the packed keys and values
+MOST_ROWS = 512  # of an item, which share the packed keys and values
 
 
 def can_attend(target: Target, head_dim: int) -> bool:
@@ -45,8 +45,8 @@ def most_tokens(heads: int) -> int:
 
 
 def tokens_of_item(code: Code, heads: int, fair: Value) -> Value:
-    """How many tokens an item has: a `fair` share, from half of the most to the most."""
-    least = i64(most_tokens(heads) // 2)
+    """How many tokens an item has: a `fair` share, from a quarter of the most to the most."""
+    least = i64(most_tokens(heads) // 4)
     return code.minimum(code.select(code.icmp_signed(">", fair, least), fair, least), most_tokens(heads))
 
 

@@ -13,10 +13,11 @@ from typing import Any
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Index, Module, Value, f32, i64
 from rlxflow.backends.cpu.kernels.bfloat import add_products, upper_halves
-from rlxflow.backends.cpu.kernels.running_softmax import KEYS, Shape
+from rlxflow.backends.cpu.kernels.running_softmax import Shape
 from rlxflow.quick_dataclass import dataclass
 
 LANES = 16
+KEYS = 128  # of a block
 TALL = 8  # keys, or channels, whose sums are in registers at a time
 UNSEEN, LOWEST = -1e30, -1e29  # of keys that are not seen, and before any is: both below all scores
 LOG2_E = 1.4426950408889634

@@ -28,6 +28,7 @@ from rlxflow.backends.cpu.target import Target
 from rlxflow.quick_dataclass import dataclass
 
 MOST_ITEMS = 32  # into which the work of a sequence is cut, whatever the number of threads
+PROMPT_ITEMS = 4  # of a prompt, at least, per part of a step
 PROMPT = 64  # tokens that make a prompt; fewer have the sums of f32 products, as single tokens have
 
 
@@ -153,11 +154,12 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
     group, record = a.group, a.group.shape.record_floats
     rounds = a.rounds(module.target)
 
-    def tokens_of_items(code: Code, s: Sequence) -> Value:
+    def tokens_of_items(code: Code, frame: Value, s: Sequence) -> Value:
         size = i64(several_tokens.TOKENS)
         if not rounds:
             return size
-        fair = code.sdiv(code.mul(s.length, i64(a.kv_heads)), i64(MOST_ITEMS))
+        items = code.mul(read(code, frame, Frame.PARTS), i64(PROMPT_ITEMS))
+        fair = code.sdiv(code.mul(s.length, i64(a.kv_heads)), items)
         return code.select(
             _is_prompt(code, s), bfloat_attention.tokens_of_item(code, group.heads, fair), size
         )
@@ -173,7 +175,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
         out: Value,
     ) -> None:
         def items(s: Sequence) -> Value:
-            size = tokens_of_items(code, s)
+            size = tokens_of_items(code, frame, s)
             blocks = code.sdiv(code.sub(code.add(s.length, size), i64(1)), size)
             parts = code.select(_single(code, s), ranges_of(code, a, s.position).count, blocks)
             return code.mul(parts, i64(a.kv_heads))
@@ -195,7 +197,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
                     query = group.row(code, q, a.q_stride, s.row, head)
                     code.call(_one_token(module, a), [query, *caches, records, scratch, s.position, part])
                 with otherwise:
-                    size = tokens_of_items(code, s)
+                    size = tokens_of_items(code, frame, s)
                     begin = code.mul(part, size)
                     first = code.add(s.row, begin)
                     query = group.row(code, q, a.q_stride, first, head)
