@@ -3,6 +3,7 @@
 The directory is `$RLXFLOW_CACHE` or the user's cache directory; it must be the user's own and writable by
 nobody else, for what lies there is executed. A file is a digest, a line about the code, and the code.
 Whatever goes wrong (no directory, a full disk, a damaged file) costs a compilation's time and nothing else.
+Whoever adds a file removes those of long ago.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,8 @@ GENERATOR = Path(__file__).parent
 DIGEST_BYTES = 32
 LARGEST = 64 << 20
 CODE, PROGRAM, UNFINISHED = SUFFIXES = (".o", ".program", ".new")
+SECONDS_KEPT = 60 * 86400  # other versions and other models leave theirs behind; a new file costs a second
+SECONDS_TO_WRITE = 3600  # longer, and its writer was killed
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,16 @@ def _files() -> list[Path]:
     """What the cache made, whole or not; nothing else that may lie in the directory."""
     folder = cache_folder()
     return [p for p in folder.iterdir() if p.suffix in SUFFIXES] if folder is not None else []
+
+
+def _remove_old(folder: Path) -> None:
+    now = time.time()
+    for path in folder.iterdir():
+        if path.suffix in SUFFIXES:
+            kept = SECONDS_TO_WRITE if path.suffix == UNFINISHED else SECONDS_KEPT
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < now - kept:
+                    path.unlink()
 
 
 def cache_folder() -> Path | None:
@@ -180,6 +194,7 @@ def _store(path: Path, about: str, code: bytes) -> None:
             content = printable(about, 120).encode() + b"\n" + code
             file.write(_digest(path, content) + content)
         Path(temporary).replace(path)
+        _remove_old(path.parent)
     except OSError:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

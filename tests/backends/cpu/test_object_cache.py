@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ def test_code_is_made_once(folder: Path) -> None:
     assert made("another plan") == (CODE, 1)
     assert len(list(folder.iterdir())) == 2
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_adding_a_file_removes_those_of_long_ago(folder: Path) -> None:
+    days = {"a.o": 70, "b.program": 70, "c.new": 1, "d.o": 50, "e.new": 0, "of-others.txt": 700}
+    for name, age in days.items():
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (time.time() - age * 86400,) * 2)
+    made()
+    assert {p.name for p in folder.iterdir()} - {f.name for f in cached_files() if f.whole} == {
+        "d.o",
+        "e.new",
+        "of-others.txt",
+    }
+    assert made() == (CODE, 0)
 
 
 def test_the_name_depends_on_the_target(folder: Path) -> None:
