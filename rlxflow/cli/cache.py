@@ -1,4 +1,4 @@
-"""List, verify or clear the compiled code kept on disk.
+"""List, verify or clear the compiled code and the programs kept on disk.
 
 `list` shows every file, newest first; `verify` fails where one is damaged (such a file is never used, and is
 replaced when its code is wanted again); `clear` removes them all.

@@ -101,10 +101,12 @@ def load_model(args: argparse.Namespace) -> Model:
     from rlxflow.runtime.load import load
 
     progress = False if args.quiet else None
-    model = load(args.path, chosen_profile(args), args.recipe, progress)
+    chosen = chosen_profile(args)
+    model = load(args.path, chosen, args.recipe, progress)
     if not args.quiet:
-        for trade in model.profile.trades():
-            console.note(f"profile {model.profile.source or 'overrides'} trades: {trade}")
+        profile = chosen or model.profile
+        for trade in profile.trades():
+            console.note(f"profile {profile.source or 'overrides'} trades: {trade}")
     if args.verbose:
         console.note(str(model.report))
     if getattr(args, "trace", None):
