@@ -62,39 +62,41 @@ class PairedK(UnpackedK):
         self, code: Code, rows: Sequence[Value], index: Value, line: Value, sums: Sequence[Value]
     ) -> list[Value]:
         """See there. In four passes over the rows, each with as many products as sums and shifts, and with
-        few vectors of weights, so that both units always find work and all sums stay in registers."""
+        few vectors of weights, so that both units always find work and all sums stay in registers. Where x is
+        read for one instruction at a time, that reads it itself: the processor renames few vectors ahead."""
         x = Rows(code, rows, code.mul(index, i64(STEP)))
         new, dots = list(sums), list[list[Value]]()
 
         def words(word: int) -> list[Value]:
             return both_vectors(code, line, 2 + word)
 
-        def single(row: int, weights: Sequence[Value], four: Value) -> None:
-            dots[row] = [dot4(code, d, w, four) for d, w in zip(dots[row], weights, strict=True)]
+        def add_single(row: int, word: int, weights: Sequence[Value]) -> None:
+            for c in (0, 1):
+                code.in_order()
+                dots[row][c] = dot4(code, dots[row][c], weights[c], x.four(row, word))
 
         code.in_order()
         weights, starts = words(ALONE[0]), both_vectors(code, line, 1)
         for row in range(x.count):
-            code.in_order()
-            own = x.pairs(row)
-            dots.append([code.add(own, start) for start in starts])
-            single(row, weights, x.four(row, ALONE[0]))
+            dots.append([])
+            for start in starts:
+                code.in_order()
+                dots[row].append(code.add(x.pairs(row), start))
+            add_single(row, ALONE[0], weights)
         for (one, two), word in zip(PAIRS, ALONE[1:3], strict=True):
             code.in_order()
             firsts, seconds, weights = words(one), words(two), words(word)
             for row in range(x.count):
                 code.in_order()
                 q1, q2 = x.four(row, one), x.four(row, two)
-                code.in_order()
-                single(row, weights, x.four(row, word))
+                add_single(row, word, weights)
                 for c, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
                     pair = _sum_bytes(code, q1, second), _sum_bytes(code, q2, first)
                     dots[row][c] = dot4(code, dots[row][c], *pair)
         code.in_order()
         weights, factors = words(ALONE[3]), both_vectors(code, line, 0)
         for row in range(x.count):
-            code.in_order()
-            single(row, weights, x.four(row, ALONE[3]))
+            add_single(row, ALONE[3], weights)
             own = slice(2 * row, 2 * row + 2)
             new[own] = x.add_scaled_row(row, new[own], dots[row], factors)
         return new
