@@ -38,7 +38,7 @@ def rlxflow_engine(path: Path, threads: int, profile: str = "decode", settings: 
         return sampler.next(logits[0])
 
     def turn(ids: list[int], count: int) -> tuple[float, float]:
-        decoding.clear()
+        decoding.leave()  # as `generate` does at its end
         start = time.perf_counter()
         decoding.reserve(len(ids) + count)
         token = feed(ids)

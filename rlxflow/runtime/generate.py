@@ -101,7 +101,9 @@ class Run:
     def _decoding(self, stack: ExitStack, wanted: int) -> Decoding:
         if self._cache is not None:
             return stack.enter_context(self._cache.lease(self._model))
-        return Decoding(self._model, min(max(wanted, 1), MAX_SLOTS))
+        decoding = Decoding(self._model, min(max(wanted, 1), MAX_SLOTS))
+        stack.callback(decoding.leave)
+        return decoding
 
 
 class Stream(Generic[T]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
-from rlxflow.backends.base import Executable
+from rlxflow.backends.base import CacheState, Executable
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, TokenizerError
 from rlxflow.flow.input_spec import InputSpec
@@ -102,6 +103,11 @@ class Model:
     @cached_property
     def _check_room(self) -> RoomCheck:
         return RoomCheck(self.signature)
+
+    @cached_property
+    def spare_caches(self) -> deque[CacheState]:
+        """Those of the last generation, at most 256 MiB, which the next one uses; `clear()` frees them."""
+        return deque(maxlen=1)
 
     @cached_property
     def inputs(self) -> tuple[InputSpec, ...]:

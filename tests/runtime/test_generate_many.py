@@ -18,8 +18,14 @@ PROMPTS = ["the cat", "a dog sat on the mat in the rain", "it", "on the mat " * 
 
 
 @pytest.fixture(scope="module")
-def model() -> rlxflow.Model:
+def loaded() -> rlxflow.Model:
     return rlxflow.load(goldens.gguf_case("llama_gqa_tied").path)
+
+
+@pytest.fixture
+def model(loaded: rlxflow.Model) -> rlxflow.Model:
+    loaded.spare_caches.clear()
+    return loaded
 
 
 def requests() -> list[Request]:
