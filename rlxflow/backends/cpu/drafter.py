@@ -10,11 +10,12 @@ from rlxflow.backends.cpu.constants import constant_values
 from rlxflow.backends.cpu.describe import Describer, Source
 from rlxflow.backends.cpu.domain import Domain, View, rows_of, token_axes
 from rlxflow.backends.cpu.drafts import Coded, Draft, KeyRows, Records, Unit
-from rlxflow.backends.cpu.expression import PICKED, strip
+from rlxflow.backends.cpu.expression import PICKED, REDUCTIONS, strip
 from rlxflow.backends.cpu.form import find_form, form_for, table_form
 from rlxflow.backends.cpu.kernels.attention import Attention
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
 from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule
+from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
 from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.kernels.merge_ranges import MergeRanges
 from rlxflow.backends.cpu.kernels.quantise import Quantise
@@ -77,7 +78,9 @@ class Drafter:
         return units
 
     def _join_key(self, region: Region) -> object | None:
-        if region.kind != "gemm" or "joins" in self._apart:
+        users = self.graph.users.get(region.root, ())
+        purpose = "gate-up" if any(u.op.name in ELEMENTWISE for u in users) else "qkv"
+        if region.kind != "gemm" or purpose in self._apart:
             return None
         columns = (rows_of(region.root).width,)
         read = {v for n in region.inside[1:] for v in n.inputs if v.node not in region.inside}
@@ -186,7 +189,7 @@ class Drafter:
     def _coded_alike(self, x: Value) -> Layout | None:
         """The layout in which all read x: products, which quantise it alike; else None."""
         users = self.graph.users.get(x, ())
-        if "rows" in self._apart:
+        if "rows" in self._apart or ("residual-norm" in self._apart and x.node.op.name in REDUCTIONS):
             return None
         if self.graph.use_counts[x] != len(users) or any(u.op.name != "linear" for u in users):
             return None

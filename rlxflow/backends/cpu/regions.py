@@ -21,8 +21,9 @@ from rlxflow.ir.graph import Graph
 from rlxflow.ir.values import Node, Value
 from rlxflow.quick_dataclass import dataclass
 
-# elementwise ops behind a product; chains of row ops; products of one x side by side
-FUSIONS = ("tails", "rows", "joins")
+# elementwise ops behind a product, among them residual sums; chains of row ops; residual sums and what
+# quantises norms; q, k, v side by side; gate and up; norm and rope of keys with their append
+FUSIONS = ("tails", "rows", "residual-norm", "qkv", "gate-up", "rope-append")
 Kind = Literal["gemm", "attention", "cached_attention", "delta_rule", "rows", "concat", "join", "append"]
 ROW_OPS = {*ELEMENTWISE, *WHOLE_ROW, *PICKED, "mean_pool"}
 BLOCKS: dict[str, Kind] = {
@@ -143,7 +144,7 @@ class Regions:
         while "tails" not in self._apart and (user := self._single_user(value)) is not None:
             result = user.outputs[0]
             fits = user.op.name in ELEMENTWISE and user not in self._home and result.dtype == f32
-            if not fits or rows_of(result) != rows_of(value):
+            if not fits or rows_of(result) != rows_of(value) or self._sum_apart(user):
                 break
             nodes.append(user)
             value = result
@@ -152,6 +153,11 @@ class Regions:
             nodes, value = [node], node.outputs[0]  # it reads another product, and is quantised at once
         region = self.by_root[value] = Region("gemm", value, nodes)
         self._home.update(dict.fromkeys(nodes, region))
+
+    def _sum_apart(self, node: Node) -> bool:
+        """Whether a node is a residual sum, and these are apart."""
+        residual = node.op.name == "add" and not any(v in self.constants for v in node.inputs)
+        return residual and "residual-norm" in self._apart
 
     def _add_row_op(self, node: Node) -> None:
         """Into the region of its only user where it fits there, else into one of its own."""
@@ -169,6 +175,8 @@ class Regions:
     def _fits(self, node: Node, user: Node, region: Region) -> bool:
         value = node.outputs[0]
         if "rows" in self._apart and value.dtype == f32:
+            return False
+        if self._sum_apart(node) or ("rope-append" in self._apart and region.kind == "append"):
             return False
         own, root = rows_of(value), rows_of(region.value)
         reads_rows = (

@@ -105,10 +105,12 @@ def compile_decoder(
     checked: bool = False,
     target: str | None = None,
     kv_dtype: DType = f32,
+    preset: str = "exact",
+    apart: tuple[str, ...] = (),
 ) -> CpuExecutable:
     """A decoder of `reference_models`, with the weights drawn there."""
-    graph, backend = graph_of(flow, kv_dtype=kv_dtype), CpuBackend(target, checked)
-    profile = load_profile("exact", [f"backend.cpu.threads={threads}"])
+    graph, backend = graph_of(flow, kv_dtype=kv_dtype), CpuBackend(target, checked, apart=apart)
+    profile = load_profile(preset, [f"backend.cpu.threads={threads}"])
     return backend.compile(legalize(graph, backend.claims), Drawn(graph), profile)  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ from reference_models import compiled, decoder, step, tokens
 
 import rlxflow
 from rlxflow.backends.cpu.executable import CpuExecutable
+from rlxflow.backends.cpu.regions import FUSIONS
 from rlxflow.dtypes import f16
 from rlxflow.errors import BackendError, InputError
 from rlxflow.profile.load import load_profile
@@ -121,6 +122,17 @@ def test_a_sequence_has_the_same_bits_in_any_company(teams: dict[int, CpuExecuta
         alone = step(run, state, ids[1, row : row + 1, :count], [first[row]], [count])
         assert np.array_equal(alone["last_logits"][0], results[0]["last_logits"][row])
         assert np.array_equal(alone["logits"][0], results[0]["logits"][row, :count])
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_each_fusion_can_be_left_out(fusion: str) -> None:
+    flow = decoder(1, qk_norm=True, head_dim=8)
+    whole, alone = (compile_decoder(flow, checked=True, preset="decode", apart=a) for a in ((), (fusion,)))
+    assert len(alone.steps) > len(whole.steps)
+    lengths = np.array([13, 5])
+    ids, _ = tokens(lengths, 13, seed=3)
+    got, want = (in_chunks(run, ids, lengths, [12, 1]) for run in (alone, whole))
+    assert all(map(np.array_equal, got, want))
 
 
 def test_a_cache_that_grows_and_forgets(teams: dict[int, CpuExecutable]) -> None:
