@@ -24,13 +24,18 @@ def stages() -> Rows:
     import rlxflow
 
     found = {name: getattr(rlxflow, name) for name in dir(rlxflow) if name.endswith("Stage")}
-    return [(name, _first_line(s)) for name, s in found.items() if not getattr(s, "_is_protocol", False)]
+    rows = [(name, _first_line(s)) for name, s in found.items() if not getattr(s, "_is_protocol", False)]
+    return rows + [(point.name, point.value) for point in entry_points(group="rlxflow.stages")]
 
 
 def ops() -> Rows:
-    import rlxflow.ops  # noqa: F401 (fills the table)
+    from rlxflow.flow.plugins import find_stage, stage_names
+    from rlxflow.fusion.rules import all_rules
     from rlxflow.ir.op import OPS
 
+    all_rules()  # fills the table, as the stages of others do
+    for name in stage_names():
+        find_stage(name)
     return [(name, f"{op.level}: {_first_line(op)}") for name, op in sorted(OPS.items())]
 
 

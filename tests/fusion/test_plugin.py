@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from model_files import write_model
 
 SAMPLE = Path(__file__).parent.parent / "plugin_sample"
@@ -53,22 +55,43 @@ def install(target: Path) -> None:
     (target / "rlxflow_sample.py").write_text((SAMPLE / "rlxflow_sample.py").read_text("utf-8"), "utf-8")
 
 
-def test_everything_is_found(tmp_path: Path) -> None:
-    install(tmp_path / "site")
-    table = np.array([[-3.0, 1.0], [0.0, 4.0], [-1.0, 9.0]], np.float32)
-    config = {"model_type": "sample", "vocab_size": 3, "hidden_size": 2}
-    model = write_model(tmp_path / "model", config, {"embed.weight": table})
-    path = os.pathsep.join([str(tmp_path / "site"), str(SAMPLE.parent.parent)])
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT, str(model)],
+def run(site: Path, *arguments: str) -> Any:
+    """What a process that has the package prints, read as JSON."""
+    path = os.pathsep.join([str(site), str(SAMPLE.parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_everything_is_found(tmp_path: Path) -> None:
+    install(tmp_path / "site")
+    table = np.array([[-3.0, 1.0], [0.0, 4.0], [-1.0, 9.0]], np.float32)
+    config = {"model_type": "sample", "vocab_size": 3, "hidden_size": 2}
+    model = write_model(tmp_path / "model", config, {"embed.weight": table})
+    found = run(tmp_path / "site", "-c", SCRIPT, str(model))
     assert found["recipe"] and found["stage"] == "rlxflow_sample" and found["rule"] == ["fuse-soft-sign"]
     assert found["op"] == "fused" and found["matched"] == [1, 1] and found["fused"] == 1
     assert "fuse-soft-sign" in found["text"]
     assert np.allclose(found["result"], [table / (1 + np.abs(table))], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "about"),
+    [
+        ("ops", "soft_sign", "fused: x / (1 + |x|)"),
+        ("ops", "encoder_layer", "fused: "),
+        ("stages", "SoftSignStage", "rlxflow_sample:SoftSignStage"),
+        ("recipes", "sample", "A package of its own"),
+    ],
+)
+def test_everything_is_listed(kind: str, name: str, about: str, tmp_path: Path) -> None:
+    install(tmp_path)
+    rows = run(tmp_path, "-m", "rlxflow", "list", kind, "--json")
+    (found,) = [row["about"] for row in rows if row["name"] == name]
+    assert found.startswith(about)
