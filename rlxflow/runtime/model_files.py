@@ -224,12 +224,9 @@ class GgufModelFiles:
             for key, value in file.metadata.items()
         }
         infos = list(map(file.info, file.keys()))
+        # the only weights that configs, and so programs, follow from
         factors = [file.read(i.key).tobytes() for i in infos if i.key in ROPE_FACTOR_TENSORS]
-        return (
-            sizes,
-            [(i.key, i.dtype.name, i.shape) for i in infos],
-            factors,
-        )  # a config has no more of the file
+        return sizes, [(i.key, i.dtype.name, i.shape) for i in infos], factors
 
     def to_recall(self) -> Any:
         pooling = self.embedding.pooling if self.embedding is not None else None
