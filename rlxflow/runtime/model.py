@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
 
 import numpy as np
 
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from rlxflow.runtime.request import Prompt, Request, Settings
     from rlxflow.runtime.tokenizer import Tokenizer
     from rlxflow.weights.report import LoadReport
+
+_PROFILE = "the profile says where and how precisely it computes: rlxflow.load(path, profile=…)"
+ELSEWHERE = {  # what models of other libraries have, and what there is here
+    **dict.fromkeys(("to", "cpu", "cuda", "half", "float", "bfloat16", "device", "dtype"), _PROFILE),
+    **dict.fromkeys(("eval", "train"), "nothing is trained here, so there is no mode to set"),
+    "forward": "call it: model(input_ids=…)",
+    "encode": "use .embed(texts)",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,7 +77,9 @@ class Model:
 
         def __getattr__(self, name: str) -> Any:
             if name not in ("built", "config") or "_assemble" not in self.__dict__:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
+                hint = f". {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+                message = f"{type(self).__name__!r} object has no attribute {name!r}{hint}"
+                raise AttributeError(message, name=name)
             model = self._assemble()
             self.__dict__.update(built=model.built, config=model.config)
             return self.__dict__[name]
@@ -146,8 +156,13 @@ class Model:
             message = "this model does not generate text"
             raise InputError(message, code="RLX-R020", where=self.name, hint=hint)
 
-    def __call__(self, *, outputs: Sequence[str] | None = None, **arrays: Any) -> dict[str, Array]:
+    def __call__(
+        self, *unnamed: Never, outputs: Sequence[str] | None = None, **arrays: Any
+    ) -> dict[str, Array]:
         """Run the model on named arrays; `outputs` names what to compute, see the class for the default."""
+        if unnamed:
+            hint = "model(input_ids=…), or model(pixel_values=…); texts go to .embed or .generate"
+            raise InputError("inputs are given by name", code="RLX-R006", where=self.name, hint=hint)
         wanted = self._default_outputs() if outputs is None else names_of(outputs)
         try:
             return (self._decode if self.is_decoder else self._encode)(arrays, wanted)

@@ -111,6 +111,23 @@ def test_refused_by_a_decoder(case: str, llama: rlxflow.Model) -> None:
     refuse(llama, {**BOTH, **LLAMA_ONLY}[case])
 
 
+@pytest.mark.parametrize("given", [IDS, [[5]], "five"])
+def test_an_input_without_a_name(given: Any, llama: rlxflow.Model) -> None:
+    with pytest.raises(rlxflow.RlxError) as caught:
+        llama(given)  # type: ignore[arg-type]
+    assert caught.value.code == "RLX-R006" and "input_ids=" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("to", "profile="), ("eval", "mode"), ("encode", r"\.embed\("), ("other", "'other'$")],
+)
+def test_names_of_other_libraries(name: str, hint: str, llama: rlxflow.Model) -> None:
+    assert not hasattr(llama, name)
+    with pytest.raises(AttributeError, match=hint):
+        getattr(llama, name)
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (2, 0)], ids=["R1-nothing", "R1-batch-0", "R1-length-0"])
 def test_empty_batches(shape: tuple[int, int], bert: rlxflow.Model, llama: rlxflow.Model) -> None:
     ids = np.zeros(shape, np.int64)
