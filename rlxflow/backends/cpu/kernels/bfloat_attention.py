@@ -79,9 +79,9 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
         def token(row: Value) -> Value:
             return code.add(position, code.sdiv(row, i64(a.heads)))
 
-        def prepare(row: Value, _: tuple[Value, ...]) -> None:
+        def prepare(row: Value) -> None:
             numbers = _rows(code, row, rows)
-            _pack_queries(code, a, [_row(code, a, q, a.q_stride, n) for n in numbers],
+            _pack_queries(code, a, [a.row(code, q, a.q_stride, n) for n in numbers],
                           code.at(queries, code.mul(row, i64(a.words))))  # fmt: skip
             own = record(row)
             for j in range(0, a.record_words, LANES):
@@ -113,21 +113,25 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
                 if holes is not None:
                     edge = code.or_(edge, holes)
                 query = code.at(queries, code.mul(row, i64(a.words)))
-                arguments = [query, record(row), packed_keys, packed_values, scores, mask, first, seen]
-                with code.if_then(some), code.if_else(edge) as (then, otherwise):
-                    with then:
-                        code.call(meet_block(module, a, True), arguments)
-                    with otherwise:
-                        code.call(meet_block(module, a, False), arguments)
+                arguments = [query, record(row), packed_keys, packed_values, scores, mask, q, out,
+                             first, seen, row]  # fmt: skip
+                with code.if_then(some):
+                    with code.if_then(code.icmp_signed(">=", least[0], first)):
+                        prepare(row)
+                    with code.if_else(edge) as (then, otherwise):
+                        with then:
+                            code.call(meet_block(module, a, True), arguments)
+                        with otherwise:
+                            code.call(meet_block(module, a, False), arguments)
+                    with code.if_then(code.icmp_signed("<=", most[1], stop)):
+                        _finish(code, a, record(row), [
+                            a.row(code, out, a.out_stride, n) for n in _rows(code, row, rows)])  # fmt: skip
 
             code.loop(0, rows, LANES, tile)
 
-        code.loop(0, rows, LANES, prepare)
         start, _ = _span(code, a, position, length)
         _, stop = _span(code, a, code.add(position, code.sub(tokens, i64(1))), length)
         code.loop(code.and_(start, i64(-KEYS)), stop, KEYS, block)
-        code.loop(0, rows, LANES, lambda row, _: _finish(code, a, record(row), [
-            _row(code, a, out, a.out_stride, n) for n in _rows(code, row, rows)]))  # fmt: skip
 
     return module.function(("bfloat attention", a), [PTR] * 7 + [I64] * 3, body)
 
@@ -135,11 +139,6 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
 def _rows(code: Code, row: Value, rows: Value) -> list[Value]:
     """LANES rows; those that fill up the last vector repeat the last row."""
     return [code.minimum(code.add(row, i64(i)), code.sub(rows, i64(1))) for i in range(LANES)]
-
-
-def _row(code: Code, a: RoundedAttention, x: Value, stride: int, row: Value) -> Value:
-    token, head = code.sdiv(row, i64(a.heads)), code.srem(row, i64(a.heads))
-    return code.at(x, code.add(code.mul(token, i64(stride)), code.mul(head, i64(a.shape.head_dim))))
 
 
 def _span(code: Code, a: RoundedAttention, token: Value, length: Value) -> tuple[Value, Value]:

@@ -55,21 +55,27 @@ class RoundedAttention:
     def record_words(self) -> int:
         return SUMS + LANES * self.shape.head_dim
 
+    def row(self, code: Code, x: Value, stride: int, row: Value) -> Value:
+        """Where a row of q or of the result begins."""
+        token, head = code.sdiv(row, i64(self.heads)), code.srem(row, i64(self.heads))
+        return code.at(x, code.add(code.mul(token, i64(stride)), code.mul(head, i64(self.shape.head_dim))))
+
 
 def meet_block(module: Module, a: RoundedAttention, edge: bool) -> Any:
-    """The function (queries, record, keys, values, scores, mask, first key, keys seen) that lets LANES rows
-    meet a block; at an `edge`, some rows do not see some keys.
+    """The function (queries, record, keys, values, scores, mask, q, out, first key, keys seen, row) that lets
+    LANES rows from `row` on meet a block; at an `edge`, some rows do not see some keys.
 
-    queries: words [channels / 2, LANES]; keys: words [KEYS, channels / 2]; values: words [channels / TALL,
-    KEYS / 2, TALL]; scores: room for [KEYS, LANES].
+    The rows of q and out are only fetched, see `_fetch`. queries: words [channels / 2, LANES]; keys: words
+    [KEYS, channels / 2]; values: words [channels / TALL, KEYS / 2, TALL]; scores: room for [KEYS, LANES].
     """
 
     def body(
         code: Code, queries: Value, record: Value, keys: Value, values: Value, scores: Value, mask: Value,
-        first: Value, seen: Value,
+        q: Value, out: Value, first: Value, seen: Value, row: Value,
     ) -> None:  # fmt: skip
         stop = seen if edge else i64(KEYS)
         former = code.get_vector(record, TOP)
+
         top = _score(code, a, record, queries, keys, scores, mask, first, stop, edge)
         code.put_vector(top, record, TOP)
         factor = math.exp2(code, code.fsub(former, top))
@@ -89,6 +95,7 @@ def meet_block(module: Module, a: RoundedAttention, edge: bool) -> Any:
 
         def add_values(c: Index, weights: Callable[[Value], Value], total: Sequence[Value] = ()) -> Value:
             """Σ weight·v of TALL channels from `c` on; and Σ weight, on top of a total."""
+            _fetch(code, a, q, out, row, c, edge)
             column = code.at(values, code.mul(i64(c), i64(KEYS // 2)))
             sums = code.at(record, code.add(code.mul(i64(c), i64(LANES)), i64(SUMS)))
 
@@ -109,7 +116,18 @@ def meet_block(module: Module, a: RoundedAttention, edge: bool) -> Any:
         code.put_vector(add_values(0, make, [total]), record, TOTALS)
         code.loop(TALL, a.shape.head_dim, TALL, lambda c, _: add_values(c, made) and None)
 
-    return module.function(("bfloat tile", a, edge), [PTR] * 6 + [I64] * 2, body)
+    return module.function(("bfloat tile", a, edge), [PTR] * 8 + [I64] * 3, body)
+
+
+def _fetch(code: Code, a: RoundedAttention, q: Value, out: Value, row: Value, c: Index, edge: bool) -> None:
+    """Beside the sums of TALL channels from `c` on, begin to read some lines of the next LANES rows of q, and
+    to own those of the result, which may be next."""
+    for i in range(TALL):
+        line, lines = code.add(i64(c), i64(i)), i64(a.shape.head_dim // LANES)
+        number, d = code.add(row, code.sdiv(line, lines)), code.mul(code.srem(line, lines), i64(LANES))
+        if edge:
+            code.prefetch_to_write(a.row(code, out, a.out_stride, number), d)
+        code.prefetch(a.row(code, q, a.q_stride, code.add(number, i64(LANES))), d, near=False)
 
 
 def _score(
