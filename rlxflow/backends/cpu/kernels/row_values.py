@@ -43,7 +43,10 @@ def sequence_of(code: Code, frame: Value, token: Value) -> Value:
 
 
 class RowValues:
-    """The values of an expression in one segment of one row."""
+    """The values of an expression in one segment of one row.
+
+    With `ahead`, a number of rows, what is read of this row is fetched of the row so far behind it.
+    """
 
     def __init__(
         self,
@@ -53,10 +56,11 @@ class RowValues:
         pointers: Sequence[Value],
         row: Value,
         segment: Value,
+        ahead: Value | None = None,
     ) -> None:
         self.code, self.expression, self.frame, self.row = code, expression, frame, row
         self._pointers = pointers
-        self._segment = segment
+        self._segment, self._ahead = segment, ahead
         self._known: dict[int, Reduced | Value] = {}  # steps that are reduced, or given
         self._bases = [self._base(arg, p) for arg, p in zip(expression.args, pointers, strict=True)]
         for i, step in enumerate(expression.steps):
@@ -187,6 +191,9 @@ class RowValues:
         code = self.code
         one_piece = self.expression.segments[0] == 1
         if math.prod(arg.inner if one_piece else arg.inner[-1:]) != 1:
+            if self._ahead is not None and arg.kind == "buffer" and arg.rows == self.expression.domain:
+                behind = code.mul(self._ahead, i64(arg.stride))
+                code.prefetch(base, code.add(i64(j), behind), near=False)
             return code.get_vector(base, j, lanes)
         return code.splat(code.get(base))
 

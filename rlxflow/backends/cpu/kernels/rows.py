@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from rlxflow.backends.cpu.code import F32, HALF, I32, PTR, Code, Index, Module, Value, i64
+from rlxflow.backends.cpu.code import F32, HALF, I32, I64, PTR, Code, Index, Module, Value, i64
 from rlxflow.backends.cpu.expression import Expression
 from rlxflow.backends.cpu.frame import Frame, frame_of, read, share
 from rlxflow.backends.cpu.kernels import row_values
@@ -51,19 +51,23 @@ def row_kernel(module: Module, rows: Rows) -> Value:
         quantise = None if out.layout is None else row_quantiser(code, out.layout, expression.width)
         behind = row_values.scratch_floats(expression, module.target.row_stride)
         plain = code.at(read(code, frame, Frame.SCRATCH), behind)
+        first, last = share(code, frame, read(code, frame, domain))
 
         def row(index: Value, _: tuple[Value, ...]) -> None:
+            ahead = code.zext(code.icmp_signed("<", code.add(index, i64(1)), last), I64)
             place, apart = _row_target(code, frame, rows, result, index)
             target = place if quantise is None else plain
             kind = HALF if out.half else F32
 
             def segment(number: Value, _: tuple[Value, ...]) -> None:
-                values = RowValues(code, expression, frame, pointers, index, number)
+                values = RowValues(code, expression, frame, pointers, index, number, ahead)
                 values.reduce_all()
                 start = code.at(target, code.mul(number, apart), kind)
 
                 def write(j: Index, lanes: int | None, _: Value) -> None:
                     put = code.put_half if out.half else code.put_vector
+                    if target is place and out.kind == "buffer":
+                        code.prefetch_to_write(start, code.add(i64(j), code.mul(ahead, i64(out.stride))))
                     put(values.result(j, lanes), start, j, lanes)
 
                 windows(code, width, write)
@@ -72,7 +76,7 @@ def row_kernel(module: Module, rows: Rows) -> Value:
             if quantise is not None:
                 quantise(plain, place)
 
-        code.loop(*share(code, frame, read(code, frame, domain)), 1, row)
+        code.loop(first, last, 1, row)
 
     return module.function(("rows", rows), [PTR] * (2 + len(expression.args)), body)
 
