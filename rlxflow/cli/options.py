@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rlxflow.cli import console
 from rlxflow.errors import InputError, nearest
-from rlxflow.garbage import uncollected
 
 if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
@@ -92,7 +91,6 @@ def add_trace(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@uncollected()
 def load_model(args: argparse.Namespace) -> Model:
     """The model at `args.path`. Says on stderr what its profile trades, and with -v what was loaded.
 

@@ -9,7 +9,6 @@ from rlxflow.flow.declared import declare
 from rlxflow.flow.emit import Emit, Problem, run_all
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.flow.layer_stack import never_added
-from rlxflow.garbage import uncollected
 from rlxflow.ir.builder import GraphBuilder, never
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import Op, emitting
@@ -43,7 +42,7 @@ def lower(
     declared = declare(flow)
     known = declared.types if weights is None else weights
     builder = GraphBuilder(is_block if fusable else never)
-    with uncollected(), emitting(builder):
+    with emitting(builder):
         inputs = {s.name: input_(key=s.name, dtype=s.dtype, shape=s.shape) for s in flow.inputs}
         e = Emit(builder, known, inputs, kv_dtype)
         e.problems += declared.problems

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rlxflow.errors import GraphError
-from rlxflow.garbage import uncollected
 from rlxflow.ir.graph import Graph, State, attrs_text, live_nodes
 from rlxflow.ir.op import Op, emitting
 from rlxflow.ir.values import Node, Type, Value
@@ -100,7 +99,7 @@ def rebuild(graph: Graph, expand: Callable[[Op[..., Any]], bool]) -> Graph:
     """The graph with every op for which `expand` is true replaced by its decomposition."""
     builder = GraphBuilder(expand)
     moved: dict[Value, Value] = {}
-    with uncollected(), emitting(builder):
+    with emitting(builder):
         for node in graph.nodes:
             operands = tuple(None if v is None else moved[v] for v in node.operands)
             with builder.scope(*graph.stages.get(node, ())):

@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import Any
 
 from rlxflow.errors import GraphError, nearest, printable
-from rlxflow.garbage import uncollected
 from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.graph import Graph, State, attr_text, type_text
 from rlxflow.ir.op import OPS, find_op
@@ -76,14 +75,13 @@ def parse_graph(text: str) -> Graph:
     """
     parser = _Parser()
     lines = text.split("\n")
-    with uncollected():
-        for number, line in enumerate(lines, 1):
-            try:
-                parser.line(Line(line))
-            except GraphError as error:
-                error.where = f"line {number}"
-                raise
-        return parser.finish(f"line {len(lines)}")
+    for number, line in enumerate(lines, 1):
+        try:
+            parser.line(Line(line))
+        except GraphError as error:
+            error.where = f"line {number}"
+            raise
+    return parser.finish(f"line {len(lines)}")
 
 
 class _Parser:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 from rlxflow.errors import GraphError
-from rlxflow.garbage import uncollected
 from rlxflow.ir.dims import UNKNOWN, shapes_agree
 from rlxflow.ir.graph import Graph, attrs_text
 from rlxflow.ir.values import Node, Type, Value
@@ -21,11 +20,6 @@ def violations(graph: Graph) -> list[str]:
     names and are the nodes they claim to be; a state value is consumed at most once by a writer and, once
     written, read by nobody else, so that every write may happen in place.
     """
-    with uncollected():
-        return _violations(graph)
-
-
-def _violations(graph: Graph) -> list[str]:
     found: list[str] = []
     defined: set[Value] = set()
     seen: dict[tuple[object, ...], Node] = {}

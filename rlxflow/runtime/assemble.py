@@ -10,7 +10,6 @@ from rlxflow.flow.built import build
 from rlxflow.flow.config import want_one_part
 from rlxflow.flow.recipe import ModelRecipe, expected_places, find_recipe
 from rlxflow.flow.vision_config import VisionConfig
-from rlxflow.garbage import uncollected
 from rlxflow.runtime.model import Model
 from rlxflow.runtime.model_files import ModelFiles
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from rlxflow.profile.model import CompileProfile
 
 
-@uncollected()
 def assemble(
     name: str,
     files: ModelFiles,
