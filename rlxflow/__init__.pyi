@@ -162,6 +162,7 @@ from rlxflow.stages.vit import (
     dinov2_layer_fused as dinov2_layer_fused,
     nomic_vision_layer_fused as nomic_vision_layer_fused,
 )
+from rlxflow.weights.directory import open_weights as open_weights
 from rlxflow.weights.gguf_bert import gguf_bert_config as gguf_bert_config, gguf_bert_names as gguf_bert_names
 from rlxflow.weights.gguf_config import (
     GgufRecipe as GgufRecipe,

@@ -89,7 +89,7 @@ def build(
                 f"weights are of type {type(source).__name__}, which is no WeightSource",
                 code="RLX-W051",
                 where=flow.name,
-                hint="wrap arrays: MapWeights({name: array})",
+                hint="open files: open_weights(path); wrap arrays: MapWeights({name: array})",
             )
         plan = plan_weights(flow.weights(), source, prefixes=prefixes, expected_unused=unused)
     except Exception:
