@@ -34,7 +34,8 @@ def embed(
     """See `Model.embed`; `on_cut` is told once if texts were cut."""
     settings = model.embedding
     if settings is None:
-        hint = "load a sentence-transformers directory (modules.json), or pool model(…)['last_hidden_state']"
+        other = "use .generate(prompt)" if model.is_decoder else "pool model(…)['last_hidden_state']"
+        hint = f"load a sentence-transformers directory (modules.json), or {other}"
         raise InputError("this model has no pooling settings", code="RLX-R021", where=model.name, hint=hint)
     want_batch_size(batch_size)
     wanted = [texts] if isinstance(texts, str) else _as_list(texts)

@@ -203,11 +203,17 @@ def test_K1_a_damaged_tokenizer(folder: Path) -> None:
     refused(folder, "RLX-T002", "")
 
 
-def test_a_model_without_pooling_settings_does_not_embed(tmp_path: Path) -> None:
-    model = rlxflow.load(write_golden(tmp_path, goldens.hf_case("bert", "plain")))
+@pytest.mark.parametrize(
+    ("case", "instead"), [(("bert", "plain"), "last_hidden_state"), (("llama", "gqa_tied"), ".generate(")]
+)
+def test_a_model_without_pooling_settings_does_not_embed(
+    case: tuple[str, str], instead: str, tmp_path: Path
+) -> None:
+    model = rlxflow.load(write_golden(tmp_path, goldens.hf_case(*case)))
     with pytest.raises(RlxError) as caught:
         model.embed("text")
-    assert caught.value.code == "RLX-R021" and "modules.json" in caught.value.hint
+    assert caught.value.code == "RLX-R021"
+    assert "modules.json" in caught.value.hint and instead in caught.value.hint
 
 
 def test_prompts_lower_case_and_length(tmp_path: Path) -> None:
