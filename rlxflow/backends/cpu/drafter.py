@@ -225,9 +225,11 @@ class Drafter:
         (heads, head_dim), kv_heads = rows_of(q).inner, keys.dim(1)
         assert isinstance(kv_heads, int)
         attrs = {n: node.attrs[n] for n in ("scale", "window", "softcap")}
+        result: Unit | Coded = self._coded_result(root, head_dim) or unit
+        layout = result.layout if isinstance(result, Coded) else None
         kernel = CachedAttention(heads, kv_heads, head_dim, **attrs, half=keys.dtype == f16,
-                                 q_stride=self._stride_of(q), out_stride=self._stride_of(root),
-                                 sinks=sinks is not None,
+                                 q_stride=self._stride_of(q), out_stride=self.target.row_stride(result.width),
+                                 sinks=sinks is not None, layout=layout,
                                  bf16=self._precision.mixed.value != "none")  # fmt: skip
         ranges = Records(root, kernel.range_floats)
         merge = MergeRanges(kernel)
@@ -235,9 +237,21 @@ class Drafter:
         own: Source = self.regions.view(q) if sinks is None else Constant("row", (sinks,))
         label = self._label(node)
         return [
-            Draft(kernel, [self.regions.view(q), *caches, own, ranges], (unit, 0), 5, label),
-            Draft(merge, [ranges], (unit, 0), 1, f"{label}, joined"),
+            Draft(kernel, [self.regions.view(q), *caches, own, ranges], (result, 0), 5, label),
+            Draft(merge, [ranges], (result, 0), 1, f"{label}, joined"),
         ]
+
+    def _coded_result(self, root: Value, head_dim: int) -> Coded | None:
+        """What heads are quantised to, each alone, where only products read them, and in such a layout."""
+        users = self.graph.users.get(root, ())
+        if self.graph.use_counts[root] != 1 or users[0].op.name != "reshape":
+            return None
+        layout = self._coded_alike(users[0].outputs[0])
+        if layout is None or not layout.cuts_at(head_dim):
+            return None
+        coded = Coded(self.regions.view(root), layout, rows_of(root).width)
+        self._coded.add(coded)
+        return coded
 
     def _delta_rule(self, unit: Unit) -> Draft:
         node, root = unit.members[0].main, unit.members[0].root

@@ -26,6 +26,10 @@ class Bf16Pairs:
     def row_words(self, depth: int) -> int:
         return -(-depth // 2)
 
+    def cuts_at(self, width: int) -> bool:
+        """Whether runs of `width` elements are written alone as they are in a row."""
+        return width % self.block == 0
+
 
 @dataclass(frozen=True)
 class Quantised64:
@@ -58,6 +62,10 @@ class Quantised64:
     def row_words(self, depth: int) -> int:
         return self.head + -(-depth // self.block) * self.words
 
+    def cuts_at(self, width: int) -> bool:
+        """Whether runs of `width` elements are written alone as they are in a row: groups know the last."""
+        return False
+
 
 @dataclass(frozen=True)
 class Quantised32:
@@ -87,6 +95,10 @@ class Quantised32:
 
     def row_words(self, depth: int) -> int:
         return depth // self.block * self.words
+
+    def cuts_at(self, width: int) -> bool:
+        """Whether runs of `width` elements are written alone as they are in a row."""
+        return width % (self.block * self.group) == 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,10 @@ class QuantisedK:
 
     def row_words(self, depth: int) -> int:
         return depth // self.block * self.words
+
+    def cuts_at(self, width: int) -> bool:
+        """Whether runs of `width` elements are written alone as they are in a row."""
+        return width % self.block == 0
 
 
 Layout = (

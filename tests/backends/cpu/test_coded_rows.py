@@ -12,16 +12,19 @@ import rlxflow.ops  # noqa: F401  (fills the op table)
 from rlxflow.backends.cpu.backend import CpuBackend
 from rlxflow.backends.cpu.executable import CpuExecutable
 from rlxflow.backends.reference.backend import ReferenceBackend
-from rlxflow.dtypes import DTYPES, DType, f32
+from rlxflow.dtypes import DTYPES, DType, f16, f32, i32
 from rlxflow.ir.builder import GraphBuilder
-from rlxflow.ir.graph import Graph
+from rlxflow.ir.graph import Graph, State
 from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Value
 from rlxflow.ops.activation import silu
+from rlxflow.ops.attention import cached_attention
+from rlxflow.ops.cache import cache_append
 from rlxflow.ops.elementwise import add, mul
-from rlxflow.ops.leaves import input_, param
+from rlxflow.ops.leaves import input_, param, state
 from rlxflow.ops.linear import linear
 from rlxflow.ops.norm import rms_norm
+from rlxflow.ops.shape import reshape
 from rlxflow.profile.load import load_profile
 
 INT8, HALF = (
@@ -115,3 +118,47 @@ def test_rows_that_others_read_are_stored() -> None:
         got = run({"x": x})
         reference = ReferenceBackend().compile(graph, Weights(graph), INT8)  # type: ignore[arg-type]
         close(got, reference({"x": x}), 2e-2)
+
+
+def attending(dtype: DType, head_dim: int) -> Graph:
+    """Products of what 4 heads, of 2 key heads, find in a cache."""
+    builder, spans = GraphBuilder(), {}
+    with emitting(builder):
+        given = {
+            n: input_(key=n, dtype=f32, shape=("B", "S", h, head_dim))
+            for n, h in (("q", 4), ("k", 2), ("v", 2))
+        }
+        lengths = {n: input_(key=n, dtype=i32, shape=("B",)) for n in ("past_len", "new_len")}
+        for n in ("k", "v"):
+            before = state(key=n, dtype=f16, shape=("B", 2, "C", head_dim))
+            spans[n] = State(n, before, cache_append(before, given[n], *lengths.values()))
+        found = cached_attention(given["q"], spans["k"].after, spans["v"].after, *lengths.values(), scale=0.1)
+        flat = reshape(found, shape=("B", "S", 4 * head_dim))
+        y = linear(flat, param(key="o", dtype=dtype, shape=(ROWS, 4 * head_dim)))
+    return builder.finish("test", given | lengths, {"y": y}, tuple(spans.values()))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("name", "head_dim", "coded"),
+    [("q8_0", 128, True), ("q8_0", 64, False), ("q4_k", 256, True), ("q4_k", 128, False)],
+)
+def test_attention_quantises_what_only_products_read(
+    name: str, head_dim: int, coded: bool, target: str
+) -> None:
+    """Where heads are whole groups of blocks; the same bits as with a step of its own, for sequences of one
+    token, of several and of many, and of none."""
+    graph, rng = attending(DTYPES[name], head_dim), np.random.default_rng(1)
+    fused, apart = (compiled(graph, INT8, target, a) for a in ((), ("rows",)))
+    assert any(s.startswith("quantise") for s in fused.steps) != coded
+    assert any(s.startswith("quantise") for s in apart.steps)
+    past = np.array([9, 5, 3, 0], np.int32)
+    inputs = {n: rand(rng, 4, 80, h, head_dim) for n, h in (("q", 4), ("k", 2), ("v", 2))}
+    inputs |= {"past_len": past, "new_len": np.array([1, 7, 75, 0], np.int32)}
+    results = []
+    for run in (fused, apart):
+        held = run.new_state(4, 90)
+        held.lengths[:] = past
+        results.append(run(inputs, held)["y"])
+    assert np.array_equal(*results)
+    assert np.abs(results[0][2]).max() > 0.1

@@ -29,6 +29,7 @@ from rlxflow.backends.cpu.kernels.bfloat_tile import (
     RoundedAttention,
     meet_block,
 )
+from rlxflow.backends.cpu.kernels.quantise import row_quantiser
 from rlxflow.backends.cpu.target import Target
 
 MOST_ROWS = 512  # of an item, which share the packed keys and values
@@ -51,9 +52,11 @@ def tokens_of_item(code: Code, heads: int, fair: Value) -> Value:
 
 
 def places(a: RoundedAttention) -> tuple[int, ...]:
-    """Where in the scratch begin: queries, records, keys, values, scores, and its end; in floats."""
+    """Where in the scratch begin: queries, records, keys, values, scores, LANES results, the same quantised,
+    and its end; in floats."""
     vectors = -(-most_tokens(a.heads) * a.heads // LANES)
     sizes = (vectors * LANES * a.words, vectors * a.record_words, *[KEYS * a.words] * 2, KEYS * LANES)
+    sizes += (LANES * a.shape.head_dim, LANES * a.result_words) if a.layout else (0, 0)
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
@@ -70,7 +73,9 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
         code: Code, q: Value, keys: Value, values: Value, mask: Value, sinks: Value, out: Value,
         scratch: Value, position: Value, tokens: Value, length: Value,
     ) -> None:  # fmt: skip
-        queries, records, packed_keys, packed_values, scores, _ = (code.at(scratch, p) for p in places(a))
+        starts = [code.at(scratch, p) for p in places(a)]
+        queries, records, packed_keys, packed_values, scores, plain, coded, _ = starts
+        quantise = None if a.layout is None else row_quantiser(code, a.layout, LANES * a.shape.head_dim)
         rows = code.mul(tokens, i64(a.heads))
 
         def record(row: Value) -> Value:
@@ -81,7 +86,7 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
 
         def prepare(row: Value) -> None:
             numbers = _rows(code, row, rows)
-            _pack_queries(code, a, [a.row(code, q, a.q_stride, n) for n in numbers],
+            _pack_queries(code, a, [a.query(code, q, n) for n in numbers],
                           code.at(queries, code.mul(row, i64(a.words))))  # fmt: skip
             own = record(row)
             for j in range(0, a.record_words, LANES):
@@ -124,8 +129,14 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
                         with otherwise:
                             code.call(meet_block(module, a, False), arguments)
                     with code.if_then(code.icmp_signed("<=", most[1], stop)):
-                        _finish(code, a, record(row), [
-                            a.row(code, out, a.out_stride, n) for n in _rows(code, row, rows)])  # fmt: skip
+                        targets = [a.result(code, out, n) for n in _rows(code, row, rows)]
+                        if quantise is None:
+                            _finish(code, a, record(row), targets)
+                        else:
+                            lines = [code.at(plain, i * a.shape.head_dim) for i in range(LANES)]
+                            _finish(code, a, record(row), lines)
+                            quantise(plain, coded)
+                            _copy(code, a.result_words, coded, targets)
 
             code.loop(0, rows, LANES, tile)
 
@@ -222,6 +233,14 @@ def _pack_values(module: Module, a: RoundedAttention) -> Any:
         code.loop(0, count, 2, pair)
 
     return module.function(("pack values", a), [PTR, I64, I64, PTR], body)
+
+
+def _copy(code: Code, words: int, source: Value, places: Sequence[Value]) -> None:
+    """Rows of so many words, one behind the other, to their places."""
+    for i, place in enumerate(places):
+        for j in range(0, words, LANES):
+            count = min(LANES, words - j)
+            code.put_vector(code.get_vector(source, i * words + j, count), place, j, count)
 
 
 def _finish(code: Code, a: RoundedAttention, record: Value, rows: Sequence[Value]) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Index, Module, Value, f32, i64
 from rlxflow.backends.cpu.kernels.bfloat import add_products, upper_halves
+from rlxflow.backends.cpu.kernels.head_group import result_words
 from rlxflow.backends.cpu.kernels.running_softmax import Shape
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.quick_dataclass import dataclass
 
 LANES = 16
@@ -28,6 +30,8 @@ ONES = 0x3F803F80  # two of bf16
 @dataclass(frozen=True)
 class RoundedAttention:
     """Attention of the `heads` neighbouring query heads of a key head. Strides are floats between tokens.
+
+    With a `layout`, results are written so, and their stride is in words of it.
 
     See the op `attention` for `causal` and windows; `masked` by one float per key, with `sinks`; k and v are
     f16 if `half`. A row is a token and one of the heads. What LANES rows have gathered is their record: the
@@ -45,6 +49,7 @@ class RoundedAttention:
     k_stride: int
     v_stride: int
     out_stride: int
+    layout: Layout | None = None
 
     @property
     def words(self) -> int:
@@ -55,10 +60,22 @@ class RoundedAttention:
     def record_words(self) -> int:
         return SUMS + LANES * self.shape.head_dim
 
-    def row(self, code: Code, x: Value, stride: int, row: Value) -> Value:
-        """Where a row of q or of the result begins."""
+    @property
+    def result_words(self) -> int:
+        """Of a row of the result."""
+        return result_words(self.layout, self.shape.head_dim)
+
+    def query(self, code: Code, q: Value, row: Value) -> Value:
+        """Where a row of q begins."""
+        return self._row(code, q, self.q_stride, self.shape.head_dim, row)
+
+    def result(self, code: Code, out: Value, row: Value) -> Value:
+        """Where a row of the result begins."""
+        return self._row(code, out, self.out_stride, self.result_words, row)
+
+    def _row(self, code: Code, x: Value, stride: int, width: int, row: Value) -> Value:
         token, head = code.sdiv(row, i64(self.heads)), code.srem(row, i64(self.heads))
-        return code.at(x, code.add(code.mul(token, i64(stride)), code.mul(head, i64(self.shape.head_dim))))
+        return code.at(x, code.add(code.mul(token, i64(stride)), code.mul(head, i64(width))))
 
 
 def meet_block(module: Module, a: RoundedAttention, edge: bool) -> Any:
@@ -126,8 +143,8 @@ def _fetch(code: Code, a: RoundedAttention, q: Value, out: Value, row: Value, c:
         line, lines = code.add(i64(c), i64(i)), i64(a.shape.head_dim // LANES)
         number, d = code.add(row, code.sdiv(line, lines)), code.mul(code.srem(line, lines), i64(LANES))
         if edge:
-            code.prefetch_to_write(a.row(code, out, a.out_stride, number), d)
-        code.prefetch(a.row(code, q, a.q_stride, code.add(number, i64(LANES))), d, near=False)
+            code.prefetch_to_write(a.result(code, out, number), code.minimum(d, a.result_words - LANES))
+        code.prefetch(a.query(code, q, code.add(number, i64(LANES))), d, near=False)
 
 
 def _score(

@@ -24,6 +24,7 @@ from rlxflow.backends.cpu.kernels.key_scores import score_rows
 from rlxflow.backends.cpu.kernels.row_values import caller_row
 from rlxflow.backends.cpu.kernels.running_softmax import KEYS, Shape, begin_record, meet_block
 from rlxflow.backends.cpu.kernels.several_tokens import several_item
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.backends.cpu.target import Target
 from rlxflow.quick_dataclass import dataclass
 
@@ -34,8 +35,8 @@ PROMPT = 64  # tokens that make a prompt; fewer have the sums of f32 products, a
 
 @dataclass(frozen=True)
 class CachedAttention:
-    """See the op `cached_attention` for the meaning; strides are floats between tokens, `half` caches f16,
-    `bf16` allows products of bf16."""
+    """See the op `cached_attention` for the meaning; strides are words between tokens, `half` caches f16,
+    `bf16` allows products of bf16. With a `layout`, results are quantised."""
 
     heads: int
     kv_heads: int
@@ -48,13 +49,14 @@ class CachedAttention:
     out_stride: int
     sinks: bool = False
     bf16: bool = False
+    layout: Layout | None = None
 
     @property
     def group(self) -> HeadGroup:
         """The query heads of a key head."""
         shape = Shape(self.head_dim, self.scale, self.window, self.softcap)
         heads = self.heads // self.kv_heads
-        return HeadGroup(shape, heads, self.half, self.sinks, self.q_stride, self.out_stride)
+        return HeadGroup(shape, heads, self.half, self.sinks, self.q_stride, self.out_stride, self.layout)
 
     @property
     def rounded(self) -> RoundedAttention:
@@ -63,6 +65,7 @@ class CachedAttention:
         return RoundedAttention(
             group.shape, group.heads, causal=True, masked=False, sinks=self.sinks, half=self.half,
             q_stride=self.q_stride, k_stride=row, v_stride=row, out_stride=self.out_stride,
+            layout=self.layout,
         )  # fmt: skip
 
     def rounds(self, target: Target) -> bool:
@@ -194,14 +197,14 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
                     place = code.mul(code.add(code.mul(part, i64(a.heads)), head), i64(record))
                     stride = module.target.row_stride(a.range_floats)
                     records = code.at(ranges, code.add(code.mul(number, i64(stride)), place))
-                    query = group.row(code, q, a.q_stride, s.row, head)
+                    query = group.query(code, q, s.row, head)
                     code.call(_one_token(module, a), [query, *caches, records, scratch, s.position, part])
                 with otherwise:
                     size = tokens_of_items(code, frame, s)
                     begin = code.mul(part, size)
                     first = code.add(s.row, begin)
-                    query = group.row(code, q, a.q_stride, first, head)
-                    result = group.row(code, out, a.out_stride, first, head)
+                    query = group.query(code, q, first, head)
+                    result = group.result(code, out, first, head)
                     tokens = code.minimum(code.sub(s.length, begin), size)
                     arguments = [query, *caches, result, scratch, code.add(s.position, begin), tokens]
                     if not rounds:

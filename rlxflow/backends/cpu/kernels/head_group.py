@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from rlxflow.backends.cpu.code import F32, HALF, Code, Index, Value, i64
 from rlxflow.backends.cpu.kernels.running_softmax import KEYS, Shape
+from rlxflow.backends.cpu.quantised import Layout
 from rlxflow.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)
 class HeadGroup:
     """`heads` neighbouring query heads of one key head. Strides are floats between tokens; `half` caches f16.
+
+    With a `layout`, results are written so, and the stride of out is in words of it.
 
     Items of work take pointers to the first of these heads: of q and out those of their first token, of a
     cache that of position 0, of the sinks their own.
@@ -23,10 +26,15 @@ class HeadGroup:
     sinks: bool
     q_stride: int
     out_stride: int
+    layout: Layout | None = None
 
-    def row(self, code: Code, x: Value, stride: int, token: Index, head: Index) -> Value:
-        """Where q or out has a head of a token."""
-        return code.at(x, code.add(code.mul(token, i64(stride)), code.mul(head, i64(self.shape.head_dim))))
+    def query(self, code: Code, q: Value, token: Index, head: Index) -> Value:
+        """Where q has a head of a token."""
+        return _at(code, q, self.q_stride, token, self.shape.head_dim, head)
+
+    def result(self, code: Code, out: Value, token: Index, head: Index) -> Value:
+        """Where out has a head of a token."""
+        return _at(code, out, self.out_stride, token, result_words(self.layout, self.shape.head_dim), head)
 
     def cached(self, code: Code, cache: Value, position: Index) -> Value:
         """Where a cache has a position."""
@@ -44,3 +52,12 @@ class HeadGroup:
             seen = code.add(position, i64(1))
             start = code.and_(code.sub(seen, code.minimum(seen, i64(window))), i64(-KEYS))
         code.loop(start, stop, KEYS, lambda first, _: run(first, code.minimum(code.sub(stop, first), KEYS)))
+
+
+def result_words(layout: Layout | None, head_dim: int) -> int:
+    """Of one head of one token."""
+    return head_dim if layout is None else layout.row_words(head_dim)
+
+
+def _at(code: Code, x: Value, stride: int, token: Index, width: int, head: Index) -> Value:
+    return code.at(x, code.add(code.mul(token, i64(stride)), code.mul(head, i64(width))))

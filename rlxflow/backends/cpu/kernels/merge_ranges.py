@@ -10,6 +10,7 @@ from rlxflow.backends.cpu.kernels.cached_attention import (
     every_item,
     ranges_of,
 )
+from rlxflow.backends.cpu.kernels.quantise import row_quantiser
 from rlxflow.backends.cpu.kernels.running_softmax import SUMS, TOP, TOTAL
 from rlxflow.quick_dataclass import dataclass
 
@@ -26,14 +27,19 @@ def merge_kernel(module: Module, merge: MergeRanges) -> Value:
     a = merge.attention
 
     def body(code: Code, frame: Value, ranges: Value, out: Value) -> None:
+        quantise = None if a.layout is None else row_quantiser(code, a.layout, a.head_dim)
+
         def items(s: Sequence) -> Value:
             return code.select(code.icmp_signed("==", s.length, i64(1)), i64(a.heads), i64(0))
 
         def run(number: Value, s: Sequence, head: Value) -> None:
             start = code.mul(number, i64(module.target.row_stride(a.range_floats)))
             records = code.at(ranges, code.add(start, code.mul(head, i64(a.group.shape.record_floats))))
-            place = code.add(code.mul(s.row, i64(a.out_stride)), code.mul(head, i64(a.head_dim)))
-            _join(code, a, records, ranges_of(code, a, s.position).count, code.at(out, place))
+            place = a.group.result(code, out, s.row, head)
+            row = place if quantise is None else code.at(records, SUMS)
+            _join(code, a, records, ranges_of(code, a, s.position).count, row)
+            if quantise is not None:
+                quantise(row, place)
 
         every_item(code, frame, items, run)
 

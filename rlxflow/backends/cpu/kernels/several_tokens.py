@@ -11,7 +11,8 @@ from typing import Any
 from rlxflow.backends.cpu.code import HALF, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.kernels.head_group import HeadGroup
 from rlxflow.backends.cpu.kernels.key_scores import score_transposed
-from rlxflow.backends.cpu.kernels.running_softmax import KEYS, begin_record, finish_row, meet_block
+from rlxflow.backends.cpu.kernels.quantise import row_quantiser
+from rlxflow.backends.cpu.kernels.running_softmax import KEYS, SUMS, begin_record, finish_row, meet_block
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
 
 TOKENS = 32  # of an item
@@ -40,6 +41,8 @@ def several_item(module: Module, group: HeadGroup) -> Any:
             code.at(scratch, p) for p in places(group, height)
         )
 
+        quantise = None if group.layout is None else row_quantiser(code, group.layout, shape.head_dim)
+
         def record(h: Value, i: Value) -> Value:
             return code.at(records, code.mul(code.add(code.mul(h, i64(TOKENS)), i), i64(shape.record_floats)))
 
@@ -54,7 +57,7 @@ def several_item(module: Module, group: HeadGroup) -> Any:
             transpose_block(code, k, i64(shape.head_dim), count, shape.head_dim, keys_t, i64(KEYS))
 
             def tile(h: Value, i: Value) -> None:
-                own = [group.row(code, q, group.q_stride, i, h), record(h, i)]
+                own = [group.query(code, q, i, h), record(h, i)]
                 rest = [keys_t, v, scores, count, first, code.add(position, i)]
                 left = code.minimum(code.sub(tokens, i), height)
                 code.choose(
@@ -64,7 +67,13 @@ def several_item(module: Module, group: HeadGroup) -> Any:
             every_row(tile, height)
 
         def finish(h: Value, i: Value) -> None:
-            finish_row(code, shape, record(h, i), group.row(code, out, group.out_stride, i, h))
+            place = group.result(code, out, i, h)
+            if quantise is None:
+                finish_row(code, shape, record(h, i), place)
+                return
+            row = code.at(record(h, i), SUMS)
+            finish_row(code, shape, record(h, i), row)
+            quantise(row, place)
 
         every_row(
             lambda h, i: begin_record(code, shape, record(h, i), code.get(sinks, h) if group.sinks else None),
