@@ -13,6 +13,7 @@ from rlxflow.backends.cpu.drafts import Coded, Draft, KeyRows, Records, Unit
 from rlxflow.backends.cpu.expression import PICKED, REDUCTIONS, strip
 from rlxflow.backends.cpu.form import find_form, form_for, table_form
 from rlxflow.backends.cpu.kernels.attention import Attention
+from rlxflow.backends.cpu.kernels.bfloat_tile import LANES
 from rlxflow.backends.cpu.kernels.cached_attention import CachedAttention
 from rlxflow.backends.cpu.kernels.delta_rule import DeltaRule
 from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
@@ -225,7 +226,7 @@ class Drafter:
         (heads, head_dim), kv_heads = rows_of(q).inner, keys.dim(1)
         assert isinstance(kv_heads, int)
         attrs = {n: node.attrs[n] for n in ("scale", "window", "softcap")}
-        result: Unit | Coded = self._coded_result(root, head_dim) or unit
+        result: Unit | Coded = self._coded_result(root, heads // kv_heads, head_dim) or unit
         layout = result.layout if isinstance(result, Coded) else None
         kernel = CachedAttention(heads, kv_heads, head_dim, **attrs, half=keys.dtype == f16,
                                  q_stride=self._stride_of(q), out_stride=self.target.row_stride(result.width),
@@ -241,13 +242,14 @@ class Drafter:
             Draft(merge, [ranges], (result, 0), 1, f"{label}, joined"),
         ]
 
-    def _coded_result(self, root: Value, head_dim: int) -> Coded | None:
-        """What heads are quantised to, each alone, where only products read them, and in such a layout."""
+    def _coded_result(self, root: Value, heads: int, head_dim: int) -> Coded | None:
+        """What the heads of a key head are quantised to, where only products read them, and such a layout
+        may be written so: by the vector of heads, if need be."""
         users = self.graph.users.get(root, ())
         if self.graph.use_counts[root] != 1 or users[0].op.name != "reshape":
             return None
         layout = self._coded_alike(users[0].outputs[0])
-        if layout is None or not layout.cuts_at(head_dim):
+        if layout is None or not layout.cuts_at(heads * head_dim) or LANES % heads:
             return None
         coded = Coded(self.regions.view(root), layout, rows_of(root).width)
         self._coded.add(coded)

@@ -69,7 +69,7 @@ class Quantised64:
 
 @dataclass(frozen=True)
 class Quantised32:
-    """A row is blocks of 32 elements, in groups of four; the last group may have fewer.
+    """A row is blocks of 32 elements, in groups of eight; the last group may have fewer.
 
     x ≈ M·p·(q - z), where M belongs to the group and p = ±2ᵉ, e in 0 … `most`, to the block. z is a power of
     two up to 128 that leaves most codes to the side where x reaches further, p has the sign of that side: so
@@ -85,7 +85,7 @@ class Quantised32:
 
     mixed: ClassVar[str] = "int8"
     block: ClassVar[int] = 32
-    group: ClassVar[int] = 4  # blocks
+    group: ClassVar[int] = 8  # blocks
     most: ClassVar[int] = 16
     values: ClassVar[int] = 4
     words: ClassVar[int] = 12

@@ -127,8 +127,8 @@ def blocks_of_32(x: Array) -> tuple[Array, ...]:
     ]
     z, scale = zeros[np.argmin(needed, 0)], np.min(needed, 0)
     unit, p, factor = np.zeros_like(scale), np.ones_like(scale), np.zeros_like(scale)
-    for first in range(0, scale.shape[1], 4):
-        own = slice(first, first + 4)
+    for first in range(0, scale.shape[1], 8):
+        own = slice(first, first + 8)
         top = scale[:, own].max(1, keepdims=True)
         tiny = far[:, own].max(1, keepdims=True) < 1e-30
         with np.errstate(all="ignore"):

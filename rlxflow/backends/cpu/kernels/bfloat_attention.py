@@ -52,11 +52,11 @@ def tokens_of_item(code: Code, heads: int, fair: Value) -> Value:
 
 
 def places(a: RoundedAttention) -> tuple[int, ...]:
-    """Where in the scratch begin: queries, records, keys, values, scores, LANES results, the same quantised,
-    and its end; in floats."""
+    """Where in the scratch begin: queries, records, keys, values, scores, LANES rows of the result, the same
+    quantised, and its end; in floats."""
     vectors = -(-most_tokens(a.heads) * a.heads // LANES)
     sizes = (vectors * LANES * a.words, vectors * a.record_words, *[KEYS * a.words] * 2, KEYS * LANES)
-    sizes += (LANES * a.shape.head_dim, LANES * a.result_words) if a.layout else (0, 0)
+    sizes += (LANES * a.shape.head_dim, LANES // a.heads * a.result_words) if a.layout else (0, 0)
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
@@ -129,14 +129,16 @@ def bfloat_item(module: Module, a: RoundedAttention) -> Any:
                         with otherwise:
                             code.call(meet_block(module, a, False), arguments)
                     with code.if_then(code.icmp_signed("<=", most[1], stop)):
-                        targets = [a.result(code, out, n) for n in _rows(code, row, rows)]
                         if quantise is None:
+                            targets = [a.result(code, out, n) for n in _rows(code, row, rows)]
                             _finish(code, a, record(row), targets)
                         else:
                             lines = [code.at(plain, i * a.shape.head_dim) for i in range(LANES)]
                             _finish(code, a, record(row), lines)
                             quantise(plain, coded)
-                            _copy(code, a.result_words, coded, targets)
+                            number = code.sdiv(row, i64(a.heads))
+                            whole = code.minimum(code.sub(tokens, number), LANES // a.heads)
+                            _copy(code, a, coded, code.at(out, code.mul(number, i64(a.out_stride))), whole)
 
             code.loop(0, rows, LANES, tile)
 
@@ -235,12 +237,17 @@ def _pack_values(module: Module, a: RoundedAttention) -> Any:
     return module.function(("pack values", a), [PTR, I64, I64, PTR], body)
 
 
-def _copy(code: Code, words: int, source: Value, places: Sequence[Value]) -> None:
-    """Rows of so many words, one behind the other, to their places."""
-    for i, place in enumerate(places):
+def _copy(code: Code, a: RoundedAttention, source: Value, out: Value, tokens: Value) -> None:
+    """Quantised results of so many tokens, one behind the other, to their places."""
+    words = a.result_words
+
+    def token(i: Value, _: tuple[Value, ...]) -> None:
+        own, place = code.at(source, code.mul(i, i64(words))), code.at(out, code.mul(i, i64(a.out_stride)))
         for j in range(0, words, LANES):
             count = min(LANES, words - j)
-            code.put_vector(code.get_vector(source, i * words + j, count), place, j, count)
+            code.put_vector(code.get_vector(own, j, count), place, j, count)
+
+    code.loop(0, tokens, 1, token)
 
 
 def _finish(code: Code, a: RoundedAttention, record: Value, rows: Sequence[Value]) -> None:

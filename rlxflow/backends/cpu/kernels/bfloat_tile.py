@@ -62,16 +62,16 @@ class RoundedAttention:
 
     @property
     def result_words(self) -> int:
-        """Of a row of the result."""
-        return result_words(self.layout, self.shape.head_dim)
+        """Of a token of the result."""
+        return result_words(self.layout, self.heads * self.shape.head_dim)
 
     def query(self, code: Code, q: Value, row: Value) -> Value:
         """Where a row of q begins."""
         return self._row(code, q, self.q_stride, self.shape.head_dim, row)
 
     def result(self, code: Code, out: Value, row: Value) -> Value:
-        """Where a row of the result begins."""
-        return self._row(code, out, self.out_stride, self.result_words, row)
+        """Where a row of the result begins; with a layout, about where."""
+        return self._row(code, out, self.out_stride, self.result_words // self.heads, row)
 
     def _row(self, code: Code, x: Value, stride: int, width: int, row: Value) -> Value:
         token, head = code.sdiv(row, i64(self.heads)), code.srem(row, i64(self.heads))
@@ -143,7 +143,8 @@ def _fetch(code: Code, a: RoundedAttention, q: Value, out: Value, row: Value, c:
         line, lines = code.add(i64(c), i64(i)), i64(a.shape.head_dim // LANES)
         number, d = code.add(row, code.sdiv(line, lines)), code.mul(code.srem(line, lines), i64(LANES))
         if edge:
-            code.prefetch_to_write(a.result(code, out, number), code.minimum(d, a.result_words - LANES))
+            inside = code.minimum(d, a.result_words // a.heads - LANES)
+            code.prefetch_to_write(a.result(code, out, number), inside)
         code.prefetch(a.query(code, q, code.add(number, i64(LANES))), d, near=False)
 
 

@@ -204,7 +204,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
                     begin = code.mul(part, size)
                     first = code.add(s.row, begin)
                     query = group.query(code, q, first, head)
-                    result = group.result(code, out, first, head)
+                    result = group.result(code, out, first, kv_head)
                     tokens = code.minimum(code.sub(s.length, begin), size)
                     arguments = [query, *caches, result, scratch, code.add(s.position, begin), tokens]
                     if not rounds:

@@ -32,9 +32,14 @@ class HeadGroup:
         """Where q has a head of a token."""
         return _at(code, q, self.q_stride, token, self.shape.head_dim, head)
 
-    def result(self, code: Code, out: Value, token: Index, head: Index) -> Value:
-        """Where out has a head of a token."""
-        return _at(code, out, self.out_stride, token, result_words(self.layout, self.shape.head_dim), head)
+    @property
+    def result_words(self) -> int:
+        """Of these heads of one token."""
+        return result_words(self.layout, self.heads * self.shape.head_dim)
+
+    def result(self, code: Code, out: Value, token: Index, kv_head: Index) -> Value:
+        """Where out has the heads of a token that read this key head."""
+        return _at(code, out, self.out_stride, token, self.result_words, kv_head)
 
     def cached(self, code: Code, cache: Value, position: Index) -> Value:
         """Where a cache has a position."""
@@ -54,9 +59,9 @@ class HeadGroup:
         code.loop(start, stop, KEYS, lambda first, _: run(first, code.minimum(code.sub(stop, first), KEYS)))
 
 
-def result_words(layout: Layout | None, head_dim: int) -> int:
-    """Of one head of one token."""
-    return head_dim if layout is None else layout.row_words(head_dim)
+def result_words(layout: Layout | None, width: int) -> int:
+    """Of so many elements of a token."""
+    return width if layout is None else layout.row_words(width)
 
 
 def _at(code: Code, x: Value, stride: int, token: Index, width: int, head: Index) -> Value:

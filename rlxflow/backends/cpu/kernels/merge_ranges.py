@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlxflow.backends.cpu import math
 from rlxflow.backends.cpu.code import F32, PTR, Code, Module, Value, f32, i64
+from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.cached_attention import (
     CachedAttention,
     Sequence,
@@ -23,23 +24,30 @@ class MergeRanges:
 
 
 def merge_kernel(module: Module, merge: MergeRanges) -> Value:
-    """The function (frame, ranges, out): this thread's share of the heads of all single tokens."""
+    """The function (frame, ranges, out): this thread's share of the key heads of all single tokens."""
     a = merge.attention
 
     def body(code: Code, frame: Value, ranges: Value, out: Value) -> None:
-        quantise = None if a.layout is None else row_quantiser(code, a.layout, a.head_dim)
+        width = a.group.heads * a.head_dim
+        quantise = None if a.layout is None else row_quantiser(code, a.layout, width)
+        plain = read(code, frame, Frame.SCRATCH)  # has room for more than that, of the attention itself
 
         def items(s: Sequence) -> Value:
-            return code.select(code.icmp_signed("==", s.length, i64(1)), i64(a.heads), i64(0))
+            return code.select(code.icmp_signed("==", s.length, i64(1)), i64(a.kv_heads), i64(0))
 
-        def run(number: Value, s: Sequence, head: Value) -> None:
+        def run(number: Value, s: Sequence, kv_head: Value) -> None:
             start = code.mul(number, i64(module.target.row_stride(a.range_floats)))
-            records = code.at(ranges, code.add(start, code.mul(head, i64(a.group.shape.record_floats))))
-            place = a.group.result(code, out, s.row, head)
-            row = place if quantise is None else code.at(records, SUMS)
-            _join(code, a, records, ranges_of(code, a, s.position).count, row)
+            count, place = ranges_of(code, a, s.position).count, a.group.result(code, out, s.row, kv_head)
+            row = place if quantise is None else plain
+
+            def one(h: Value, _: tuple[Value, ...]) -> None:
+                head = code.add(code.mul(kv_head, i64(a.group.heads)), h)
+                records = code.at(ranges, code.add(start, code.mul(head, i64(a.group.shape.record_floats))))
+                _join(code, a, records, count, code.at(row, code.mul(h, i64(a.head_dim))))
+
+            code.loop(0, a.group.heads, 1, one)
             if quantise is not None:
-                quantise(row, place)
+                quantise(plain, place)
 
         every_item(code, frame, items, run)
 

@@ -1,12 +1,12 @@
 """Rows of f32 in blocks of 32, see `Quantised32`.
 
-What a block needs is found for as many blocks at once as a vector has lanes, a lane each.
+What a block needs is found for a vector of blocks at once, a lane each, and for whole groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -32,41 +32,50 @@ class _Found(NamedTuple):
 def quantise_32(code: Code, depth: int) -> Callable[[Value, Value], None]:
     """What quantises one row (x, out); emit it outside of loops."""
     function = code.owner.function(("quantise 32", depth), [PTR] * 3, partial(_row, depth))
-    room = code.alloca(code.vector, i64(len(_Found._fields) + code.lanes))
+    room = code.alloca(code.vector, i64((len(_Found._fields) + code.lanes) * _vectors(code)))
     room.align = 64
     return lambda x, out: code.call(function, [x, out, room]) and None
 
 
+def _vectors(code: Code) -> int:
+    """Vectors of whole groups, with a lane per block."""
+    return max(1, Quantised32.group // code.lanes)
+
+
 def _row(depth: int, code: Code, x: Value, out: Value, room: Value) -> None:
     count, lanes, words = depth // Quantised32.block, code.lanes, Quantised32.words
-    sums = code.at(room, len(_Found._fields) * lanes)
+    size = lanes * _vectors(code)
+    sums = code.at(room, len(_Found._fields) * size)
 
     def batch(first: Value, _: tuple[Value, ...]) -> None:
-        left = code.minimum(code.sub(i64(count), first), lanes)
+        left = code.minimum(code.sub(i64(count), first), size)
         last = code.sub(left, i64(1))
         starts = [
             code.at(x, code.mul(code.add(first, code.minimum(last, i)), i64(Quantised32.block)))
-            for i in range(lanes)
+            for i in range(size)
         ]
         found = _find(code, starts)
-        for i, value in enumerate(found):
-            code.store(value, code.at(room, i * lanes), align=64)
+        for v, fields in enumerate(found):
+            for n, value in enumerate(fields):
+                code.store(value, code.at(room, n * size + v * lanes), align=4 * lanes)
 
         def block(i: Value, _: tuple[Value, ...]) -> None:
             number = code.add(first, i)
             source = code.at(x, code.mul(number, i64(Quantised32.block)))
             record = code.at(out, code.mul(number, i64(words)))
-            own = [code.load(code.at(room, code.add(i64(n * lanes), i)), typ=F32) for n in range(4)]
+            own = [code.load(code.at(room, code.add(i64(n * size), i)), typ=F32) for n in range(4)]
             for word, value in enumerate(own[:3]):
                 code.put(value, record, word)
             total = _write(code, source, own[3], own[2], code.at(record, Quantised32.values))
-            code.store(total, code.at(sums, code.mul(i, i64(lanes))), align=64)
+            code.store(total, code.at(sums, code.mul(i, i64(lanes))), align=4 * lanes)
 
         code.loop(0, left, 1, block)
-        vectors = [code.load(code.at(sums, i * lanes), typ=code.ints, align=64) for i in range(lanes)]
-        minus = code.sitofp(code.neg(_across(code, code.add, vectors)), code.vector)
-        power = code.bitcast(code.add(found.power, code.fill_int(127 << MANTISSA)), code.vector)
-        code.store(code.fmul(minus, power), room, align=64)
+        for v, fields in enumerate(found):
+            every = range(v * lanes, (v + 1) * lanes)
+            vectors = [code.load(code.at(sums, i * lanes), typ=code.ints, align=4 * lanes) for i in every]
+            minus = code.sitofp(code.neg(_across(code, code.add, vectors)), code.vector)
+            power = code.bitcast(code.add(fields.power, code.fill_int(127 << MANTISSA)), code.vector)
+            code.store(code.fmul(minus, power), code.at(room, v * lanes), align=4 * lanes)
 
         def last_word(i: Value, _: tuple[Value, ...]) -> None:
             record = code.at(out, code.mul(code.add(first, i), i64(words)))
@@ -74,12 +83,27 @@ def _row(depth: int, code: Code, x: Value, out: Value, room: Value) -> None:
 
         code.loop(0, left, 1, last_word)
 
-    code.loop(0, count, lanes, batch)
+    code.loop(0, count, size, batch)
 
 
-def _find(code: Code, starts: list[Value]) -> _Found:
-    """Of the blocks that start there."""
+def _find(code: Code, starts: list[Value]) -> list[_Found]:
+    """Of the blocks that start there, of whole groups."""
+    lanes = code.lanes
+    needs = [_needs(code, starts[i : i + lanes]) for i in range(0, len(starts), lanes)]
+    top, furthest = (_of_groups(code, [n[i] for n in needs]) for i in (0, 1))
+    return [_scaled(code, need, top, furthest) for need in needs]
 
+
+class _Needs(NamedTuple):
+    """Of every block, a lane each: the scale alone, how far x reaches, log2 z, and whether p is negative."""
+
+    scale: Value
+    far: Value
+    zero: Value
+    flipped: Value
+
+
+def _needs(code: Code, starts: list[Value]) -> _Needs:
     def reach(sign: int) -> Value:
         """max(0, x) or max(0, -x) of every block; NaN where one has that sign: its bits are the largest."""
         tops = []
@@ -99,13 +123,12 @@ def _find(code: Code, starts: list[Value]) -> _Found:
         needed = code.larger(code.fmul(near, code.fill(0.5**k)), code.fmul(far, code.fill(1 / (255 - 2**k))))
         finer = code.fcmp_unordered("<", needed, scale)
         scale, zero = code.select(finer, needed, scale), code.select(finer, code.fill_int(k), zero)
-    return _in_groups(code, far, scale, zero, flipped)
+    return _Needs(scale, far, zero, flipped)
 
 
-def _in_groups(code: Code, far: Value, scale: Value, zero: Value, flipped: Value) -> _Found:
+def _scaled(code: Code, need: _Needs, top: Value, furthest: Value) -> _Found:
     """Scales become those of their group times a power of two, at least as large."""
-    top, furthest = (_of_groups(code, code.bitcast(v, code.ints)) for v in (scale, far))
-    top, furthest = code.bitcast(top, code.vector), code.bitcast(furthest, code.vector)
+    scale, far, zero, flipped = need
     tiny = code.fcmp_ordered("<", furthest, code.fill(SMALLEST))
     share = code.bitcast(code.fdiv(scale, top), code.ints)
     steps = code.lshr(code.add(share, code.fill_int((1 << MANTISSA) - 1)), code.fill_int(MANTISSA))
@@ -122,12 +145,16 @@ def _in_groups(code: Code, far: Value, scale: Value, zero: Value, flipped: Value
     return _Found(code.select(tiny, code.zero, unit), code.or_(raised, sign), zero, factor)
 
 
-def _of_groups(code: Code, bits: Value) -> Value:
-    """The largest of every group, in all of its lanes; f32 from 0 on, as integers."""
-    for step in (1, 2):
+def _of_groups(code: Code, vectors: list[Value]) -> Value:
+    """The largest of every group, in all of its lanes, where groups lie in one vector or in all of them; f32
+    from 0 on, compared as integers."""
+    bits = reduce(partial(_most, code), (code.bitcast(v, code.ints) for v in vectors))
+    step = 1
+    while step < min(Quantised32.group, code.lanes):
         order = ir.Constant(code.ints, [lane ^ step for lane in range(code.lanes)])
         bits = _most(code, bits, code.shuffle_vector(bits, bits, order))
-    return bits
+        step *= 2
+    return code.bitcast(bits, code.vector)
 
 
 def _write(code: Code, x: Value, factor: Value, zero: Value, out: Value) -> Value:

@@ -12,19 +12,21 @@ from rlxflow.backends.cpu.code import HALF, I64, PTR, Code, Module, Value, i64
 from rlxflow.backends.cpu.kernels.head_group import HeadGroup
 from rlxflow.backends.cpu.kernels.key_scores import score_transposed
 from rlxflow.backends.cpu.kernels.quantise import row_quantiser
-from rlxflow.backends.cpu.kernels.running_softmax import KEYS, SUMS, begin_record, finish_row, meet_block
+from rlxflow.backends.cpu.kernels.running_softmax import KEYS, begin_record, finish_row, meet_block
 from rlxflow.backends.cpu.kernels.transpose import transpose_block
 
 TOKENS = 32  # of an item
 
 
 def places(group: HeadGroup, query_rows: int) -> tuple[int, ...]:
-    """Where in the scratch begin: scores, transposed keys, widened keys and values, records, and its end; in
-    floats."""
+    """Where in the scratch begin: scores, transposed keys, widened keys and values, records, the result of a
+    token before it is quantised, and its end; in floats."""
     block = KEYS * (-(-group.shape.head_dim // 16) * 16)
     wide = block if group.half else 0
+    records = TOKENS * group.heads * group.shape.record_floats
+    plain = group.heads * group.shape.head_dim if group.layout else 0
     starts = [0]
-    for size in (query_rows * KEYS, block, wide, wide, TOKENS * group.heads * group.shape.record_floats):
+    for size in (query_rows * KEYS, block, wide, wide, records, plain):
         starts.append(starts[-1] + size)
     return tuple(starts)
 
@@ -37,11 +39,11 @@ def several_item(module: Module, group: HeadGroup) -> Any:
         code: Code, q: Value, keys: Value, values: Value, sinks: Value, out: Value, scratch: Value,
         position: Value, tokens: Value,
     ) -> None:  # fmt: skip
-        scores, keys_t, wide_keys, wide_values, records, _ = (
+        scores, keys_t, wide_keys, wide_values, records, plain, _ = (
             code.at(scratch, p) for p in places(group, height)
         )
-
-        quantise = None if group.layout is None else row_quantiser(code, group.layout, shape.head_dim)
+        width = group.heads * shape.head_dim
+        quantise = None if group.layout is None else row_quantiser(code, group.layout, width)
 
         def record(h: Value, i: Value) -> Value:
             return code.at(records, code.mul(code.add(code.mul(h, i64(TOKENS)), i), i64(shape.record_floats)))
@@ -66,21 +68,23 @@ def several_item(module: Module, group: HeadGroup) -> Any:
 
             every_row(tile, height)
 
-        def finish(h: Value, i: Value) -> None:
-            place = group.result(code, out, i, h)
-            if quantise is None:
-                finish_row(code, shape, record(h, i), place)
-                return
-            row = code.at(record(h, i), SUMS)
-            finish_row(code, shape, record(h, i), row)
-            quantise(row, place)
+        def finish(i: Value, _: tuple[Value, ...]) -> None:
+            place = group.result(code, out, i, i64(0))
+            row = place if quantise is None else plain
+
+            def one(h: Value, _: tuple[Value, ...]) -> None:
+                finish_row(code, shape, record(h, i), code.at(row, code.mul(h, i64(shape.head_dim))))
+
+            code.loop(0, group.heads, 1, one)
+            if quantise is not None:
+                quantise(plain, place)
 
         every_row(
             lambda h, i: begin_record(code, shape, record(h, i), code.get(sinks, h) if group.sinks else None),
             1,
         )
         group.every_block(code, position, tokens, block)
-        every_row(finish, 1)
+        code.loop(0, tokens, 1, finish)
 
     return module.function(("several tokens", group), [PTR] * 6 + [I64] * 2, body)
 
