@@ -243,8 +243,10 @@ class Drafter:
         ]
 
     def _coded_result(self, root: Value, heads: int, head_dim: int) -> Coded | None:
-        """What the heads of a key head are quantised to, where only products read them, and such a layout
-        may be written so: by the vector of heads, if need be."""
+        """What attention writes in a layout, the heads of a key head at a time, where only products read it.
+
+        None where these are not whole groups of blocks, or LANES of them, as bf16 attention finishes them,
+        not whole tokens."""
         users = self.graph.users.get(root, ())
         if self.graph.use_counts[root] != 1 or users[0].op.name != "reshape":
             return None
