@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import goldens
 import pytest
 
 import rlxflow
@@ -15,17 +14,6 @@ from rlxflow.errors import RlxError
 from rlxflow.runtime.decoding import Decoding, chunks
 
 PROMPTS = ["the cat", "a dog sat on the mat in the rain", "it", "on the mat " * 3, "cat"]
-
-
-@pytest.fixture(scope="module")
-def loaded() -> rlxflow.Model:
-    return rlxflow.load(goldens.gguf_case("llama_gqa_tied").path)
-
-
-@pytest.fixture
-def model(loaded: rlxflow.Model) -> rlxflow.Model:
-    loaded.spare_caches.clear()
-    return loaded
 
 
 def requests() -> list[Request]:

@@ -21,17 +21,6 @@ from rlxflow.runtime.sampling import Sampler
 PROMPT = "the cat sat on the mat"
 
 
-@pytest.fixture(scope="module")
-def loaded() -> rlxflow.Model:
-    return rlxflow.load(goldens.gguf_case("llama_gqa_tied").path)
-
-
-@pytest.fixture
-def model(loaded: rlxflow.Model) -> rlxflow.Model:
-    loaded.spare_caches.clear()
-    return loaded
-
-
 @pytest.fixture
 def made(model: rlxflow.Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Sequences and positions of all caches that are made."""
