@@ -1,7 +1,7 @@
 """The values of an expression at one row, a vector of columns at a time.
 
-A reduction (a norm, a softmax) writes its operand to a scratch row, sums it there, and from then on is
-elementwise too.
+A reduction (a norm, a softmax) keeps its operand in a row, sums it there, and from then on is elementwise
+too.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from rlxflow.backends.cpu.expression import (
 from rlxflow.backends.cpu.form import find_form
 from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.kernels.elementwise import ELEMENTWISE
+from rlxflow.backends.cpu.kernels.kept_rows import KeptRow
 from rlxflow.backends.cpu.kernels.reductions import Reduced, reduce_row
 from rlxflow.backends.cpu.kernels.rope import rotate_row
+from rlxflow.backends.cpu.kernels.windows import few
 
 SCRATCH_ROWS = 2  # per step that sees a whole row: its operand, and where needed its result
 FIRST_ROW = {"token": Frame.FIRST_TOKEN, "sequence": Frame.FIRST_SEQUENCE}
@@ -142,13 +144,13 @@ class RowValues:
             row = self._scratch()
             code.call(unpack(code.owner, table.stride), [self._pointers[source], number, row])
         row = code.at(row, code.mul(self._segment, i64(self.expression.segments[1])))
-        return Reduced(row, lambda x, _: x)
+        return Reduced(KeptRow(code, row), lambda x, _: x)
 
-    def _scratch(self) -> Value:
+    def _scratch(self, second: bool = False) -> Value:
         """Memory for the next step that sees a whole row."""
         stride = self.code.owner.target.row_stride(self.expression.scratch_width)
         scratch = read(self.code, self.frame, Frame.SCRATCH)
-        return self.code.at(scratch, SCRATCH_ROWS * len(self._known) * stride)
+        return self.code.at(scratch, (SCRATCH_ROWS * len(self._known) + second) * stride)
 
     # -- values --------------------------------------------------------------------------------------
 
@@ -169,9 +171,9 @@ class RowValues:
                 return found[o.number] if isinstance(o, FromStep) else self._outside(o, j, lanes)
 
             if isinstance(known, Reduced):
-                loaded = self.code.get_vector(known.row, j, lanes)
+                kept = known.row.get(j, lanes)
                 rest = step.operands[1:] if step.op in REDUCTIONS else ()
-                found[i] = known.finish(loaded, [operand(o) for o in rest])
+                found[i] = known.finish(kept, [operand(o) for o in rest])
             elif known is not None:
                 found[i] = known
             elif step.op == "mean_pool":
@@ -189,13 +191,17 @@ class RowValues:
     def _arg(self, number: int, j: Index, lanes: int | None) -> Value:
         arg, base = self.expression.args[number], self._bases[number]
         code = self.code
-        one_piece = self.expression.segments[0] == 1
-        if math.prod(arg.inner if one_piece else arg.inner[-1:]) != 1:
+        if self._is_long(number):
             if self._ahead is not None and arg.kind == "buffer" and arg.rows == self.expression.domain:
                 behind = code.mul(self._ahead, i64(arg.stride))
                 code.prefetch(base, code.add(i64(j), behind), near=False)
             return code.get_vector(base, j, lanes)
         return code.splat(code.get(base))
+
+    def _is_long(self, number: int) -> bool:
+        """Whether an arg has a number for every column, rather than one."""
+        inner = self.expression.args[number].inner
+        return math.prod(inner if self.expression.segments[0] == 1 else inner[-1:]) != 1
 
     def _pooled(self, operands: tuple[Operand, ...], j: Index, lanes: int | None) -> Value:
         """Σ m·x / max(Σ m, 1e-9) over the tokens of this sequence."""
@@ -219,13 +225,22 @@ class RowValues:
     # -- reductions ----------------------------------------------------------------------------------
 
     def reduce_all(self) -> None:
-        """Evaluate every reduction into a scratch row, innermost first."""
+        """Evaluate every step that sees a whole row, innermost first."""
         for i, step in enumerate(self.expression.steps):
             if step.op in WHOLE_ROW:
-                source = step.operands[0]
-                row = self._scratch()
                 whole = rotate_row if step.op == "rope" else reduce_row
-                self._known[i] = whole(self, step, source, row)
+                self._known[i] = whole(self, step, step.operands[0])
+
+    def new_row(self, second: bool = False, whole: bool = True) -> KeptRow:
+        """A row, or a second one, for the next such step; `whole` where its columns are those of windows."""
+        in_registers = whole and few(self.code, self.expression.segments[1])
+        return KeptRow(self.code, None if in_registers else self._scratch(second))
+
+    def array_of(self, source: Operand) -> KeptRow | None:
+        """An operand that lies in memory, where that is as good as a new row of it."""
+        if not isinstance(source, FromArg) or few(self.code, self.expression.segments[1]):
+            return None
+        return KeptRow(self.code, self._bases[source.number]) if self._is_long(source.number) else None
 
     def row_of(self, source: Operand) -> Value:
         """Where the row of an array that is read begins."""

@@ -7,7 +7,18 @@ from collections.abc import Callable, Sequence
 from rlxflow.backends.cpu.code import Code, Index, Value, i64
 
 UNROLL = 4
+FEW_VECTORS = 16  # of a row that passes are wholly unrolled over
 Window = Callable[[Index, int | None, Value], Value | None]
+
+
+def column(code: Code, j: Index, behind: int) -> Index:
+    """Column j + behind; a number where j is one."""
+    return j + behind if isinstance(j, int) else code.add(j, i64(behind))
+
+
+def few(code: Code, width: int) -> bool:
+    """Whether windows over so many columns are at columns that are known here."""
+    return width <= FEW_VECTORS * code.lanes
 
 
 def windows(code: Code, width: int, body: Window, sums: Sequence[Value] = ()) -> list[Value]:
@@ -16,11 +27,10 @@ def windows(code: Code, width: int, body: Window, sums: Sequence[Value] = ()) ->
     There are UNROLL independent sums, and window number n adds to sum n mod UNROLL: a fixed order.
     """
     lanes, block = code.lanes, code.lanes * UNROLL
-    whole = width // block * block if width // block > 1 else 0
+    whole = 0 if few(code, width) else width // block * block
 
     def step(j: Index, kept: Sequence[Value], k: int, count: int | None) -> list[Value]:
-        new = body(code.add(j, i64(k * lanes)) if not isinstance(j, int) else j + k * lanes, count,
-                   kept[k] if kept else None)  # fmt: skip
+        new = body(column(code, j, k * lanes), count, kept[k] if kept else None)
         return [new if i == k else v for i, v in enumerate(kept)]
 
     def unrolled(j: Value, kept: tuple[Value, ...]) -> Sequence[Value]:
