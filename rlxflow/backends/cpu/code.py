@@ -214,6 +214,9 @@ class Code(ir.IRBuilder):  # type: ignore[misc, unused-ignore]
     def minimum(self, a: Index, b: Index) -> Value:
         return self.select(self.icmp_signed("<", i64(a), i64(b)), i64(a), i64(b))
 
+    def maximum(self, a: Index, b: Index) -> Value:
+        return self.select(self.icmp_signed(">", i64(a), i64(b)), i64(a), i64(b))
+
     def wide(self, value: Value) -> Value:
         """An integer as i64."""
         return value if value.type == I64 else self.sext(value, I64)

@@ -112,6 +112,8 @@ def _run(module: Module, plan: Plan, steps: Any) -> None:
                 code.put(value, code.at(frame, axis * Frame.SIZE + int(name), I64))
 
         put(Frame.PARTS, code.select(together, word(Job.PARTS), i64(1)))
+        put(Frame.THREAD, thread)
+        put(Frame.THREADS, word(Job.THREADS))
         put(Frame.SCRATCH, scratch)
         put(Frame.SLOTS, arena)
         for name in ("SEQUENCE_CAPACITY", "CACHE_CAPACITY"):
@@ -119,7 +121,8 @@ def _run(module: Module, plan: Plan, steps: Any) -> None:
         first_chunk = code.select(together, i64(0), _take(code, job))
 
         def chunk(number: Value) -> None:
-            counters = code.mul(number, i64(COUNTER_WORDS * len(plan.steps)))
+            lines = code.mul(number, code.add(word(Job.THREADS), i64(1)))
+            counters = code.mul(lines, i64(COUNTER_WORDS * len(plan.steps)))
             put(Frame.COUNTERS, code.at(word(Job.COUNTERS, PTR), counters, I64))
             for axis in axes:
                 _set_rows(code, word, partial(put, only=axis), chunks, number, axis)

@@ -195,14 +195,14 @@ class CpuExecutable:
             self.plan.arena.floats(counts),
         )
         parts = threads * (1 if max(counts[1:]) <= FEW_TOKENS * threads else PARTS)
-        words = len(self.plan.labels) * COUNTER_WORDS * self._wave if together else 0
+        lines = len(self.plan.labels) * (threads + 1) * self._wave if together else 0
         axes = [
             word
             for rows, most in zip(layout.row_addresses, counts[1:], strict=True)
             for word in (*rows, most)
         ]
         self._job[:] = (
-            *(self._pointers.address, 0, 0, 0, together, parts, places, bits),
-            *(counts[0], capacity, self._memory.reserve_counters(words), *axes),
+            *(self._pointers.address, 0, 0, 0, together, parts, threads, places, bits),
+            *(counts[0], capacity, self._memory.reserve_counters(lines * COUNTER_WORDS), *axes),
         )
         self._job_is_for = (layout, bits, capacity)

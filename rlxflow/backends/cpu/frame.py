@@ -22,6 +22,8 @@ class Frame(IntEnum):
     FIRST_SEQUENCE = auto()
     PART = auto()  # this thread's part of a step …
     PARTS = auto()  # … of so many
+    THREAD = auto()  # the number of this thread …
+    THREADS = auto()  # … of so many that do the parts
     SOURCE = auto()  # i32*: token row → its row in the arrays of the caller, b·S + s
     POSITION = auto()  # i32*: token row → position in its sequence, what is in the cache included
     SEQUENCE = auto()  # i32*: token row → sequence, counted over the call

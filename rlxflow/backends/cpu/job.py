@@ -6,7 +6,7 @@ from enum import IntEnum, auto
 
 from rlxflow.backends.cpu.frame import Frame
 
-COUNTER_WORDS = 16  # per step, see kernels/sync.py
+COUNTER_WORDS = 8  # a cache line; a step has one for each thread and another, see kernels/sync.py
 
 
 class Job(IntEnum):
@@ -17,12 +17,13 @@ class Job(IntEnum):
     NUM_CHUNKS = auto()
     NEXT = auto()  # the chunk that nobody has taken
     TOGETHER = auto()  # not 0: all threads work on one chunk at a time, step by step …
-    PARTS = auto()  # … each cut into so many parts
+    PARTS = auto()  # … each cut into so many parts …
+    THREADS = auto()  # … done by so many threads
     PLACES = auto()  # void**: per thread its frame, its scratch and its arena
     WANTED = auto()  # bit per output
     SEQUENCE_CAPACITY = auto()
     CACHE_CAPACITY = auto()
-    COUNTERS = auto()  # i64*: zeros, COUNTER_WORDS per chunk and step
+    COUNTERS = auto()  # i64*: zeros, lines of COUNTER_WORDS per chunk and step
     AXES = auto()  # from here on the AXIS_WORDS of every axis of tokens
 
 

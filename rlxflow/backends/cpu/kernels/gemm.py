@@ -75,12 +75,13 @@ def _products(
     module = code.owner
     target, tiled = module.target, unpacked or form
     words, height = form.words(gemm.depth), tiled.tile_rows(target)
-    low, high = share(code, frame, i64(-(-gemm.columns // target.panel)))
+    panels = i64(-(-gemm.columns // target.panel))
     tail = _tail(module, gemm)
     most = _tiles_per_block(target, height)
     if unpacked is not None:
         most = max(most, NEAR_WORDS // gemm.x_stride // height)
     blocks = code.sdiv(code.add(count, i64(height * most - 1)), i64(height * most))
+    low, high = share(code, frame, code.mul(blocks, panels))
 
     def rows_block(number: Value, _: tuple[Value, ...]) -> None:
         start = code.sdiv(code.mul(count, number), blocks)
@@ -132,9 +133,15 @@ def _products(
 
             code.loop(0, tiles, 1, tile, (start,))
 
-        code.loop(low, high, 1, panel)
+        first = code.mul(number, panels)
+        code.loop(
+            code.maximum(code.sub(low, first), i64(0)),
+            code.minimum(code.sub(high, first), panels),
+            1,
+            panel,
+        )
 
-    code.loop(0, blocks, 1, rows_block)
+    code.loop(code.sdiv(low, panels), code.sdiv(code.add(high, code.sub(panels, i64(1))), panels), 1, rows_block)
 
 
 def _tiles_per_block(target: Target, height: int) -> int:

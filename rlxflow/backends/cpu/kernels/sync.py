@@ -1,8 +1,10 @@
 """Threads that work on one chunk together share out every step in parts, and wait for the parts.
 
-A step is finished when its parts are, whoever did them: a thread that the system has put aside holds nobody
-up unless it is in the middle of a part. Per step there are two counters, parts taken and parts finished, in
-cache lines of their own; they start at 0 in every call.
+Every thread has a run of neighbouring parts, the same in every step, and does those of others when it is
+through: rows that it wrote lie in its own caches when the next step reads them. A step is finished when its
+parts are, whoever did them: a thread that the system has put aside holds nobody up unless it is in the middle
+of a part. Per step there are counters of the parts taken, one for each thread's run, and behind them one of
+the parts finished, in cache lines of their own; they start at 0 in every call.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from rlxflow.backends.cpu.frame import Frame, read
 from rlxflow.backends.cpu.job import COUNTER_WORDS
 
 SPINS = 2000  # looks at a counter before the processor is offered to others
-FINISHED = 8  # words from the counter of parts taken to that of parts finished
 
 
 def in_parts(code: Code, frame: Value, step: int, run: Any) -> None:
@@ -46,17 +47,32 @@ def _alone(code: Code, frame: Value) -> Value:
     return code.icmp_signed("==", read(code, frame, Frame.PARTS), i64(1))
 
 
-def _counter(code: Code, frame: Value, step: Value) -> Value:
-    return code.at(read(code, frame, Frame.COUNTERS), code.mul(step, i64(COUNTER_WORDS)), I64)
+def _counter(code: Code, frame: Value, step: Value, number: Value) -> Value:
+    """Counter `number` of a step."""
+    row = code.mul(step, code.add(read(code, frame, Frame.THREADS), i64(1)))
+    words = code.mul(code.add(row, number), i64(COUNTER_WORDS))
+    return code.at(read(code, frame, Frame.COUNTERS), words, I64)
 
 
 def _take(module: Module) -> Any:
-    """The function (frame, step): the first part for this thread."""
+    """The function (frame, step): a part for this thread, or the number of parts if there is none left."""
 
     def body(code: Code, frame: Value, step: Value) -> Value:
         with code.if_then(_alone(code, frame)):
             code.ret(i64(0))
-        return code.atomic_rmw("add", _counter(code, frame, step), i64(1), "acq_rel")
+        threads, parts = read(code, frame, Frame.THREADS), read(code, frame, Frame.PARTS)
+        size = code.sdiv(parts, threads)
+
+        def run(number: Value, _: tuple[Value, ...]) -> None:
+            owner = code.srem(code.add(read(code, frame, Frame.THREAD), number), threads)
+            counter = _counter(code, frame, step, owner)
+            with code.if_then(code.icmp_signed("<", code.load_atomic(counter, "acquire", 8, typ=I64), size)):
+                taken = code.atomic_rmw("add", counter, i64(1), "acq_rel")
+                with code.if_then(code.icmp_signed("<", taken, size)):
+                    code.ret(code.add(code.mul(owner, size), taken))
+
+        code.loop(0, threads, 1, run)
+        return parts
 
     return module.function("take", [PTR, I64], body, returns=I64)
 
@@ -67,9 +83,9 @@ def _finish(module: Module) -> Any:
     def body(code: Code, frame: Value, step: Value) -> Value:
         with code.if_then(_alone(code, frame)):
             code.ret(i64(1))
-        counter = _counter(code, frame, step)
-        code.atomic_rmw("add", code.at(counter, FINISHED, I64), i64(1), "acq_rel")
-        return code.atomic_rmw("add", counter, i64(1), "acq_rel")
+        finished = _counter(code, frame, step, read(code, frame, Frame.THREADS))
+        code.atomic_rmw("add", finished, i64(1), "acq_rel")
+        return code.call(_take(module), [frame, step])
 
     return module.function("finish", [PTR, I64], body, returns=I64)
 
@@ -80,7 +96,7 @@ def _wait(module: Module) -> Any:
     def body(code: Code, frame: Value, step: Value) -> None:
         with code.if_then(_alone(code, frame)):
             code.ret_void()
-        finished = code.at(_counter(code, frame, step), FINISHED, I64)
+        finished = _counter(code, frame, step, read(code, frame, Frame.THREADS))
         wait_until(code, finished, read(code, frame, Frame.PARTS))
 
     return module.function("wait", [PTR, I64], body)
