@@ -38,7 +38,8 @@ class Gemm:
 
 
 def gemm_kernel(module: Module, gemm: Gemm) -> Value:
-    """The function (frame, x, weights, out, args…) that computes this thread's share of the panels."""
+    """The function (frame, x, weights, out, args…) that computes this thread's share: of all blocks of rows
+    times panels, so that of many rows it has its own."""
     form = find_form(gemm.form)
     domain = Frame.TOKENS if gemm.tail.domain == "token" else Frame.SEQUENCES
 
@@ -71,7 +72,7 @@ def _products(
     code: Code, gemm: Gemm, form: Form, unpacked: UnpackedPanels | None, count: Value, frame: Value,
     x: Value, weights: Value, out: Value, *pointers: Value,
 ) -> None:  # fmt: skip
-    """All rows · this thread's panels, which are unpacked first where `unpacked` is given."""
+    """This thread's panels of every block of rows; they are unpacked first where `unpacked` is given."""
     module = code.owner
     target, tiled = module.target, unpacked or form
     words, height = form.words(gemm.depth), tiled.tile_rows(target)
@@ -133,15 +134,13 @@ def _products(
 
             code.loop(0, tiles, 1, tile, (start,))
 
-        first = code.mul(number, panels)
-        code.loop(
-            code.maximum(code.sub(low, first), i64(0)),
-            code.minimum(code.sub(high, first), panels),
-            1,
-            panel,
-        )
+        before = code.mul(number, panels)
+        first = code.maximum(code.sub(low, before), i64(0))
+        last = code.minimum(code.sub(high, before), panels)
+        code.loop(first, last, 1, panel)
 
-    code.loop(code.sdiv(low, panels), code.sdiv(code.add(high, code.sub(panels, i64(1))), panels), 1, rows_block)
+    last = code.sdiv(code.add(high, code.sub(panels, i64(1))), panels)
+    code.loop(code.sdiv(low, panels), last, 1, rows_block)
 
 
 def _tiles_per_block(target: Target, height: int) -> int:
