@@ -105,7 +105,7 @@ def tanh(code: Code, x: Value) -> Value:
     return _odd_ratio(code, x, TANH_P, TANH_Q, 9.0)
 
 
-def sigmoid(code: Code, x: Value) -> Value:
-    """1 / (1 + e⁻ˣ)"""
+def sigmoid(code: Code, x: Value, times: Value | None = None) -> Value:
+    """1 / (1 + e⁻ˣ), or `times` / (1 + e⁻ˣ): one rounding and one product less than a multiple of it."""
     one = code.fill(1.0)
-    return code.fdiv(one, code.fadd(one, exp(code, code.fneg(x))))
+    return code.fdiv(one if times is None else times, code.fadd(one, exp(code, code.fneg(x))))
