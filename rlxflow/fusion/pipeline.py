@@ -155,11 +155,11 @@ def optimize(
         return fused if any(r.matches for r in found) else g
 
     run.step("fuse", fuse_rules)
-    run.step("sink-last-token", sink_last_token)
     fused = run.graph
     if claims is not None:
         run.step("legalise", lambda g, _: legalize(g, claims))
         run.step("remove-no-ops", remove_no_ops)  # what packing joined and expanding cut again
+    run.step("sink-last-token", sink_last_token)
     regions_off = _off(profile, "backend.cpu.unfuse_regions", wanted=False)
     run.step("elementwise-regions", lambda g, _: form_regions(g, claims), regions_off)
     expressions: dict[str, Graph] = {}

@@ -1,7 +1,8 @@
 """Sinking the choice of the last token: select_token(f(x), i) → f(select_token(x, i)).
 
 What only the last token of each sequence needs is computed for that token alone: the head, the last norm,
-the last feed-forward, up to the last op that mixes tokens.
+the last feed-forward, and of the last attention over a cache the query. Where another output needs f(x) of
+all tokens, f is computed twice, once for each: most calls ask for one of them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ from typing import Any
 
 from rlxflow.errors import GraphError
 from rlxflow.fusion.rewriting import renamed
+from rlxflow.fusion.simplify import fill
 from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.dims import Sym
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import emitting
 from rlxflow.ir.values import Node, Type, Value
+from rlxflow.ops.attention import cached_attention
 from rlxflow.ops.checks import broadcast_rows
+from rlxflow.ops.elementwise import maximum, sub
 from rlxflow.ops.leaves import input_, param
+from rlxflow.ops.norm import layer_norm, rms_norm
 from rlxflow.ops.shape import reshape, select_token
+
+ALWAYS = 1  # the bit of what every call needs, its caches
 
 
 def sink_last_token(graph: Graph, notes: list[str]) -> Graph:
@@ -28,14 +35,16 @@ def sink_last_token(graph: Graph, notes: list[str]) -> Graph:
         return graph
     builder = GraphBuilder()
     moved: dict[Value, Value] = {}
+    alone: dict[Value, Value] = {}  # on one token
     order = [n for n in graph.nodes if n in first] + [n for n in graph.nodes if n not in first]
     with emitting(builder):
         for node in order:
             with builder.scope(*graph.stages.get(node, ())):
                 if node in chosen:
-                    outputs = _on_one_token(builder, node, moved, chosen)
-                elif node.op is select_token and node.inputs[0].node in chosen:
-                    outputs = (moved[node.inputs[0]],)
+                    outputs = _on_one_token(builder, node, moved, alone, moved[chosen[node]])
+                    alone.update(zip(node.outputs, outputs, strict=True))
+                if node.op is select_token and node.inputs[0] in alone:
+                    outputs = (alone[node.inputs[0]],)
                 else:
                     operands = tuple(None if v is None else moved[v] for v in node.operands)
                     outputs = builder.node(node.op, operands, node.attrs).outputs
@@ -44,15 +53,55 @@ def sink_last_token(graph: Graph, notes: list[str]) -> Graph:
 
 
 def _chosen(graph: Graph) -> dict[Node, Value]:
-    """Node → the one index by which all its outputs are read; nodes that are read otherwise are not in it."""
-    kept = {*graph.outputs.values(), *(v for s in graph.states for v in (s.before, s.after))}
+    """Node → the one index by which its outputs are read. No call has to run such a node for all tokens too,
+    but norms of what is picked anyway: they cost what picking their result would."""
+    asked = {v: ALWAYS for s in graph.states for v in (s.before, s.after)}
+    for i, v in enumerate(graph.outputs.values(), 1):
+        asked[v] = asked.get(v, 0) | 1 << i
     chosen: dict[Node, Value] = {}
+    needs: dict[Node, tuple[int, int]] = {}  # which outputs, bit by bit, need all its tokens, and one of them
     for node in reversed(graph.nodes):
-        readers = {_index_of(user, v, chosen) for v in node.outputs for user in graph.users.get(v, ())}
-        index = readers.pop() if len(readers) == 1 else None
-        if index is not None and not kept.intersection(node.outputs) and keeps_tokens(node):
+        whole, alone = 0, dict[Value, int]()
+        for v in node.outputs:
+            whole |= asked.get(v, 0)
+            for user in graph.users.get(v, ()):
+                index, (of_all, of_one) = _index_of(user, v, chosen), needs[user]
+                whole |= of_all if index is not None else of_all | of_one
+                if index is not None:
+                    alone[index] = alone.get(index, 0) | of_one
+        index, one = next(iter(alone.items()), (None, 0))
+        apart = not whole & (one | ALWAYS) or (index is not None and _is_norm_of_picked(graph, node, index, chosen))
+        if index is not None and len(alone) == 1 and apart and _runs_on_one(node, index):
             chosen[node] = index
+            needs[node] = whole, one
+        else:
+            for bits in alone.values():
+                whole |= bits
+            needs[node] = (0, whole) if node.op is select_token else (whole, 0)
     return chosen
+
+
+def _is_norm_of_picked(graph: Graph, node: Node, index: Value, chosen: dict[Node, Value]) -> bool:
+    if node.op not in (rms_norm, layer_norm):
+        return False
+    x = node.inputs[0]
+    return any(_index_of(user, x, chosen) is index for user in graph.users[x])
+
+
+def _runs_on_one(node: Node, index: Value) -> bool:
+    """Whether the token at an index is computed from that of the operands: attention sees all keys, whose
+    last one is at the position of its query where that is the last token."""
+    if node.op is cached_attention:
+        return _is_last(index, node.inputs[4])
+    return keeps_tokens(node)
+
+
+def _is_last(index: Value, new_len: Value) -> bool:
+    """Whether an index is max(new_len − 1, 0)."""
+    if index.node.op is not maximum:
+        return False
+    number = next((v for v in index.node.inputs if fill(v) != 0.0), index)
+    return number.node.op is sub and number.node.inputs[0] is new_len and fill(number.node.inputs[1]) == 1.0
 
 
 def _ancestors(graph: Graph, nodes: set[Node]) -> set[Node]:
@@ -147,13 +196,13 @@ def _stand_in(key: str, t: Type) -> Value:
 
 
 def _on_one_token(
-    builder: GraphBuilder, node: Node, moved: dict[Value, Value], chosen: dict[Node, Value]
+    builder: GraphBuilder, node: Node, moved: dict[Value, Value], alone: dict[Value, Value], index: Value
 ) -> tuple[Value, ...]:
-    """The node's outputs at its index: [B, ...] instead of [B, S, ...]."""
+    """The node's outputs at an index: [B, ...] instead of [B, S, ...]."""
     operands: list[Value | None] = []
     for v in node.operands:
-        if v is None or not _has_tokens(v, node) or v.node in chosen:
+        if v is None or not _has_tokens(v, node):
             operands.append(None if v is None else moved[v])
         else:
-            operands.append(select_token(moved[v], moved[chosen[node]]))
+            operands.append(alone[v] if v in alone else select_token(moved[v], index))
     return builder.node(node.op, tuple(operands), _attrs(node)).outputs

@@ -37,7 +37,8 @@ def attention(
     Result: [B, S, H, D].
     """
     want_float("k", k)
-    want_rank("k", k, 4)
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        want_rank(name, x, 4)
     _check_scores(scale, window, softcap)
     _check_heads(q, k.dim(2), k.dim(3), v)
     want_shape("v", v, k.shape)
@@ -61,16 +62,15 @@ def _check_scores(scale: float, window: int, softcap: float) -> None:
 def _check_sinks(sinks: Value | None, q: Value) -> None:
     if sinks is not None:
         want_float("sinks", sinks)
-        want_shape("sinks", sinks, (q.dim(2),))
+        want_shape("sinks", sinks, (q.dim(-2),))
 
 
 def _check_heads(q: Value, num_kv_heads: object, head_dim: object, v: Value) -> None:
     for name, x in (("q", q), ("v", v)):
         want_float(name, x)
-        want_rank(name, x, 4)
-    want_dim("head_dim of k", head_dim, q.dim(3))  # type: ignore[arg-type]
-    if isinstance(num_kv_heads, int) and divide(q.dim(2), num_kv_heads) is None:
-        raise fail(f"{num_kv_heads} key heads do not divide {q.dim(2)} query heads")
+    want_dim("head_dim of k", head_dim, q.dim(-1))  # type: ignore[arg-type]
+    if isinstance(num_kv_heads, int) and divide(q.dim(-2), num_kv_heads) is None:
+        raise fail(f"{num_kv_heads} key heads do not divide {q.dim(-2)} query heads")
 
 
 @attention.reference
@@ -115,8 +115,10 @@ def cached_attention(
     q: [B, S, H, D]; keys, values: state [B, Hkv, C, D]; past_len, new_len: integer [B]. Query s of sequence
     b stands at position past_len[b] + s and sees cache rows up to that position (at most `window` of them
     where window > 0). sinks: float [H], see `attention`. Rows s ≥ new_len[b] are padding and yield zeros.
-    Result: [B, S, H, D].
+    Result: [B, S, H, D]. q [B, H, D] is that of the last token alone, at past_len[b] + new_len[b] − 1; then
+    the result is [B, H, D].
     """
+    want_rank("q", q, 3, 4)
     want_rank("keys", keys, 4)
     _check_scores(scale, window, softcap)
     _check_heads(q, keys.dim(1), keys.dim(3), q)
@@ -143,6 +145,10 @@ def _cached_attention(
     window: int,
     softcap: float,
 ) -> Array:
+    if q.ndim == 3:
+        last, some = past_len + np.maximum(new_len, 1) - 1, np.minimum(new_len, 1)
+        attrs = {"scale": scale, "window": window, "softcap": softcap}
+        return _cached_attention(q[:, None], keys, values, last, some, sinks, **attrs)[:, 0]
     num_queries = q.shape[1]
     used = int((past_len + new_len).max(initial=0))
     positions = past_len[:, None, None] + np.arange(num_queries)[:, None]

@@ -50,16 +50,17 @@ def rope(x: Value, cos: Value, sin: Value, *, interleaved: bool = False) -> Type
     """Rotate pairs of the first R channels of each head; the others pass.
 
     (a, b) → (a·cos − b·sin, b·cos + a·sin), where a pair is channels (i, i + R/2), as in GPT-NeoX and
-    Llama, or (2i, 2i + 1) with `interleaved`, as in GPT-J. x: float [B, S, H, D]; cos, sin: [B, S, R/2].
+    Llama, or (2i, 2i + 1) with `interleaved`, as in GPT-J. x: float [B, S, H, D]; cos, sin: [B, S, R/2];
+    of one token per sequence: [B, H, D] and [B, R/2].
     """
     want_float("x", x)
     for name, table in (("cos", cos), ("sin", sin)):
         want_float(name, table)
-    want_rank("x", x, 4)
-    want_rank("cos", cos, 3)
-    want_shape("cos", cos, (x.dim(0), x.dim(1), cos.dim(2)))
+    want_rank("x", x, 3, 4)
+    want_rank("cos", cos, x.rank - 1)
+    want_shape("cos", cos, (*x.shape[:-2], cos.dim(-1)))
     want_shape("sin", sin, cos.shape)
-    half, head_dim = cos.dim(2), x.dim(3)
+    half, head_dim = cos.dim(-1), x.dim(-1)
     if isinstance(half, int) and isinstance(head_dim, int) and 2 * half > head_dim:
         raise fail(
             f"tables rotate {2 * half} channels of heads with {head_dim}", "make rotary_dim at most head_dim"
@@ -70,7 +71,7 @@ def rope(x: Value, cos: Value, sin: Value, *, interleaved: bool = False) -> Type
 @rope.reference
 def _rope(x: Array, cos: Array, sin: Array, *, interleaved: bool) -> Array:
     half = cos.shape[-1]
-    cos, sin = cos[:, :, None].astype(x.dtype), sin[:, :, None].astype(x.dtype)
+    cos, sin = (table[..., None, :].astype(x.dtype) for table in (cos, sin))
     y = x.copy()
     first, second = (
         (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
@@ -84,4 +85,4 @@ def _rope(x: Array, cos: Array, sin: Array, *, interleaved: bool) -> Array:
 
 
 rope_tables.rows(lambda positions, lengths, *, rotary_dim, theta, scaling: 2)
-rope.rows(lambda x, cos, sin, *, interleaved: 2)
+rope.rows(lambda x, cos, sin, *, interleaved: x.rank - 2)

@@ -55,6 +55,7 @@ class Drafter:
         self.regions = Regions(graph, constant_values(graph), self._coded_alike, apart)
         self.describe = Describer(self.regions, self._stride_of, self._table)
         self._index = {n: i for i, n in enumerate(graph.nodes)}
+        self._asked = _asked(graph)
         self.lengths = lengths_inputs(graph)
         self.axes = token_axes(graph)
         if len(self.axes) > 1 and validity_inputs(graph):
@@ -65,7 +66,8 @@ class Drafter:
         self.unit_of = {r.root: u for u in self.units for r in u.members}
 
     def _units(self) -> list[Unit]:
-        """Regions in the order they run; products of one x whose tails read constants only are joined."""
+        """Regions in the order they run; products of one x whose tails read constants only are joined,
+        where the same outputs need them."""
         units: list[Unit] = []
         joined: dict[object, Unit] = {}
         for region in sorted(self.regions.by_root.values(), key=lambda r: self._index[r.root.node]):
@@ -90,7 +92,8 @@ class Drafter:
             if value.node.op.name != "full" and not vector:
                 return None
         tail, _ = self.describe.expression(region.inside, region.root)
-        return self.regions.view(region.main.inputs[0]), tail.steps, tail.domain, self._form(region.main)
+        x, asked = self.regions.view(region.main.inputs[0]), self._asked[region.root.node]
+        return x, tail.steps, tail.domain, self._form(region.main), asked
 
     def _form(self, product: Node) -> str:
         """The form of the weights of a product."""
@@ -231,6 +234,7 @@ class Drafter:
         kernel = CachedAttention(heads, kv_heads, head_dim, **attrs, half=keys.dtype == f16,
                                  q_stride=self._stride_of(q), out_stride=self.target.row_stride(result.width),
                                  sinks=sinks is not None, layout=layout,
+                                 last=rows_of(q).domain == "sequence",
                                  bf16=self._precision.mixed.value != "none")  # fmt: skip
         ranges = Records(root, kernel.range_floats)
         merge = MergeRanges(kernel)
@@ -312,6 +316,17 @@ class Drafter:
         kernel = Rows(expression, Out("output", expression.width))
         given, axis = Given("output", name), rows_of(value).axis
         return Draft(kernel, [*sources], given, 0, f"output {name}", axis=axis)
+
+
+def _asked(graph: Graph) -> dict[Node, int]:
+    """Which outputs each node is computed for, bit by bit."""
+    found = dict.fromkeys(graph.nodes, 0)
+    for i, value in enumerate(graph.outputs.values()):
+        found[value.node] |= 1 << i
+    for node in reversed(graph.nodes):
+        for value in node.inputs:
+            found[value.node] |= found[node]
+    return found
 
 
 def _values(source: Source) -> tuple[Value, ...]:

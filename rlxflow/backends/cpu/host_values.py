@@ -16,6 +16,7 @@ from rlxflow.backends.cpu.domain import rows_of, rows_of_shape
 from rlxflow.backends.cpu.layout import Layout
 from rlxflow.backends.cpu.ragged import Ragged
 from rlxflow.backends.cpu.rope_rows import Found, Step, rope_rows
+from rlxflow.backends.rows import TOKENS
 from rlxflow.dtypes import Array
 from rlxflow.ir.dims import Dim
 from rlxflow.ir.graph import Graph
@@ -31,7 +32,7 @@ def host_values(graph: Graph) -> set[Value]:
     side by side."""
     found: set[Value] = set()
     for node in graph.nodes:
-        if node.op.name == "rope_tables" or _is_row_of_tables(node):
+        if node.op.name == "rope_tables" or _is_row_of_tables(node) or _is_token_of_tables(node):
             if all(v in found for v in node.inputs):
                 found.update(node.outputs)
             continue
@@ -49,6 +50,12 @@ def host_values(graph: Graph) -> set[Value]:
 def _is_row_of_tables(node: Node) -> bool:
     value = node.outputs[0]
     return node.op.name == "concat" and value.dtype.is_float and node.attrs["axis"] in (-1, value.rank - 1)
+
+
+def _is_token_of_tables(node: Node) -> bool:
+    if node.op.name != "select_token" or not node.outputs[0].dtype.is_float:
+        return False
+    return rows_of(node.inputs[0]).axis == TOKENS
 
 
 def _is_column_of_input(node: Node) -> bool:
@@ -138,9 +145,21 @@ class HostValues:
         if _is_row_of_tables(node):
             tables = node.inputs
             return (lambda *_: np.concatenate([_[3][v] for v in tables], -1)), tables
+        if node.op.name == "select_token":
+            return _picked(node), node.inputs
         if node.op.name == "iota":
             return (lambda inputs, ragged, positions, found: ragged.position), ()
         return _elementwise(node), node.inputs
+
+
+def _picked(node: Node) -> Step:
+    table, index = node.inputs
+
+    def run(inputs: Mapping[str, Array], ragged: Ragged, positions: Array, found: Found) -> Array:
+        # an index beyond the tokens is refused where it picks the row of x that is rotated
+        return found[table].take(ragged.offsets[:-1] + found[index], 0, mode="clip")
+
+    return run
 
 
 def _inputs_of(value: Value) -> set[str]:

@@ -36,7 +36,8 @@ PROMPT = 64  # tokens that make a prompt; fewer have the sums of f32 products, a
 @dataclass(frozen=True)
 class CachedAttention:
     """See the op `cached_attention` for the meaning; strides are words between tokens, `half` caches f16,
-    `bf16` allows products of bf16. With a `layout`, results are quantised."""
+    `bf16` allows products of bf16. With a `layout`, results are quantised. `last`: q and the result have a row
+    per sequence, of its last token."""
 
     heads: int
     kv_heads: int
@@ -50,6 +51,7 @@ class CachedAttention:
     sinks: bool = False
     bf16: bool = False
     layout: Layout | None = None
+    last: bool = False
 
     @property
     def group(self) -> HeadGroup:
@@ -70,7 +72,7 @@ class CachedAttention:
 
     def rounds(self, target: Target) -> bool:
         """Whether prompts are attended to with products of bf16."""
-        return self.bf16 and bfloat_attention.can_attend(target, self.head_dim)
+        return self.bf16 and not self.last and bfloat_attention.can_attend(target, self.head_dim)
 
     @property
     def ranges(self) -> int:
@@ -91,24 +93,26 @@ def scratch_floats(a: CachedAttention, target: Target) -> int:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A sequence of the chunk: its first token row, how many it has, and the position of the first."""
+    """A sequence of the chunk: the first of its rows of queries, how many it has, and the position of the
+    first."""
 
     row: Value
     length: Value
     position: Value
 
 
-def sequence_at(code: Code, frame: Value, number: Value) -> Sequence:
+def sequence_at(code: Code, frame: Value, number: Value, last: bool) -> Sequence:
     offsets = read(code, frame, Frame.OFFSETS)
     start, stop = (code.wide(code.get(offsets, code.add(number, i64(n)), I32)) for n in (0, 1))
-    row = code.sub(start, read(code, frame, Frame.FIRST_TOKEN))
+    row = code.sub(code.sub(stop, i64(1)) if last else start, read(code, frame, Frame.FIRST_TOKEN))
     position = code.wide(code.get(read(code, frame, Frame.POSITION), row, I32))
-    return Sequence(row, code.sub(stop, start), position)
+    return Sequence(number, i64(1), position) if last else Sequence(row, code.sub(stop, start), position)
 
 
 def every_item(
     code: Code,
     frame: Value,
+    last: bool,
     items: Callable[[Sequence], Value],
     run: Callable[[Value, Sequence, Value], None],
 ) -> None:
@@ -118,7 +122,7 @@ def every_item(
 
     def one(number: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
         (before,) = carried
-        sequence = sequence_at(code, frame, number)
+        sequence = sequence_at(code, frame, number, last)
         count = items(sequence)
         first = code.sub(part, code.srem(before, parts))
         first = code.select(code.icmp_signed("<", first, i64(0)), code.add(first, parts), first)
@@ -192,13 +196,20 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
             caches = [group.cached(code, cache, row) for cache in (keys, values)]
             caches.append(code.at(sinks, head) if a.sinks else sinks)
             scratch = read(code, frame, Frame.SCRATCH)
+
+            def one() -> None:
+                place = code.mul(code.add(code.mul(part, i64(a.heads)), head), i64(record))
+                stride = module.target.row_stride(a.range_floats)
+                records = code.at(ranges, code.add(code.mul(number, i64(stride)), place))
+                query = group.query(code, q, s.row, head)
+                code.call(_one_token(module, a), [query, *caches, records, scratch, s.position, part])
+
+            if a.last:
+                one()
+                return
             with code.if_else(_single(code, s)) as (then, otherwise):
                 with then:
-                    place = code.mul(code.add(code.mul(part, i64(a.heads)), head), i64(record))
-                    stride = module.target.row_stride(a.range_floats)
-                    records = code.at(ranges, code.add(code.mul(number, i64(stride)), place))
-                    query = group.query(code, q, s.row, head)
-                    code.call(_one_token(module, a), [query, *caches, records, scratch, s.position, part])
+                    one()
                 with otherwise:
                     size = tokens_of_items(code, frame, s)
                     begin = code.mul(part, size)
@@ -218,7 +229,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
                         with several:
                             code.call(several_item(module, group), arguments)
 
-        every_item(code, frame, items, run)
+        every_item(code, frame, a.last, items, run)
 
     return module.function(("cached attention", a), [PTR] * 7, body)
 

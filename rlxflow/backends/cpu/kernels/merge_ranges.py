@@ -49,7 +49,7 @@ def merge_kernel(module: Module, merge: MergeRanges) -> Value:
             if quantise is not None:
                 quantise(plain, place)
 
-        every_item(code, frame, items, run)
+        every_item(code, frame, a.last, items, run)
 
     return module.function(("merge", merge), [PTR] * 3, body)
 
