@@ -7,6 +7,8 @@ all tokens, f is computed twice, once for each: most calls ask for one of them.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from rlxflow.errors import GraphError
@@ -59,33 +61,32 @@ def _chosen(graph: Graph) -> dict[Node, Value]:
     for i, v in enumerate(graph.outputs.values(), 1):
         asked[v] = asked.get(v, 0) | 1 << i
     chosen: dict[Node, Value] = {}
-    needs: dict[Node, tuple[int, int]] = {}  # which outputs, bit by bit, need all its tokens, and one of them
+    needs: dict[Node, tuple[int, int]] = {}  # which outputs, bit by bit, need all its tokens, and which one
     for node in reversed(graph.nodes):
-        whole, alone = 0, dict[Value, int]()
+        whole, picked = 0, dict[Value, int]()
         for v in node.outputs:
             whole |= asked.get(v, 0)
             for user in graph.users.get(v, ()):
-                index, (of_all, of_one) = _index_of(user, v, chosen), needs[user]
-                whole |= of_all if index is not None else of_all | of_one
-                if index is not None:
-                    alone[index] = alone.get(index, 0) | of_one
-        index, one = next(iter(alone.items()), (None, 0))
-        apart = not whole & (one | ALWAYS) or (index is not None and _is_norm_of_picked(graph, node, index, chosen))
-        if index is not None and len(alone) == 1 and apart and _runs_on_one(node, index):
-            chosen[node] = index
-            needs[node] = whole, one
+                (of_all, of_one), index = needs[user], _index_of(user, v, chosen)
+                whole |= of_all if index else of_all | of_one
+                if index:
+                    picked[index] = picked.get(index, 0) | of_one
+        index, one = next(iter(picked.items())) if len(picked) == 1 else (None, 0)
+        apart = not whole & (one | ALWAYS) or _is_norm_of_picked(graph, node, index, chosen)
+        if index and apart and _runs_on_one(node, index):
+            chosen[node], needs[node] = index, (whole, one)
         else:
-            for bits in alone.values():
-                whole |= bits
+            whole = reduce(or_, picked.values(), whole)
             needs[node] = (0, whole) if node.op is select_token else (whole, 0)
     return chosen
 
 
-def _is_norm_of_picked(graph: Graph, node: Node, index: Value, chosen: dict[Node, Value]) -> bool:
+def _is_norm_of_picked(graph: Graph, node: Node, index: Value | None, chosen: dict[Node, Value]) -> bool:
+    """Whether others read by the index what a norm is made of."""
     if node.op not in (rms_norm, layer_norm):
         return False
     x = node.inputs[0]
-    return any(_index_of(user, x, chosen) is index for user in graph.users[x])
+    return any(_index_of(user, x, chosen) is index for user in graph.users[x] if user is not node)
 
 
 def _runs_on_one(node: Node, index: Value) -> bool:

@@ -120,7 +120,7 @@ def rope(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Arra
     half, y = cos.shape[-1], x.copy()
     for i in range(half):
         a, b = (2 * i, 2 * i + 1) if interleaved else (i, i + half)
-        c, s = cos[:, :, None, i], sin[:, :, None, i]
+        c, s = cos[..., None, i], sin[..., None, i]
         y[..., a] = x[..., a] * c - x[..., b] * s
         y[..., b] = x[..., b] * c + x[..., a] * s
     return y
@@ -175,6 +175,10 @@ def cached_attention(
     q: Array, keys: Array, values: Array, past_len: Array, new_len: Array,
     sinks: Array | None = None, *, scale: float, window: int = 0, softcap: float = 0.0,
 ) -> Array:  # fmt: skip
+    if q.ndim == 3:  # of the last token
+        rows, attrs = np.repeat(q[:, None], max(new_len), 1), {"scale": scale, "window": window}
+        found = cached_attention(rows, keys, values, past_len, new_len, sinks, softcap=softcap, **attrs)
+        return found[np.arange(len(q)), np.maximum(new_len - 1, 0)]
     out, groups = np.zeros_like(q), q.shape[2] // keys.shape[1]
     for b, (past, new) in enumerate(zip(past_len, new_len, strict=True)):
         for s in range(int(new)):

@@ -96,6 +96,7 @@ def rotary() -> list[Case]:
         Case("rope", (q, table, table), f.rope),
         Case("rope", (q, table, table), f.rope, {"interleaved": True}, name="interleaved"),
         Case("rope", (floats("B", "S", 1, "K"), table, table), f.rope, name="partial"),
+        Case("rope", (floats("B", 2, 4), floats("B", 2), floats("B", 2)), f.rope, name="one-token"),
         Case(
             "rope",
             (floats("B", "S", 2, 7), floats("B", "S", 1), floats("B", "S", 1)),
@@ -148,6 +149,8 @@ def attentions() -> list[Case]:
         "idle-row": (cached(2, 1, (4, 0), (0, 5)), {"scale": 0.5}),
         "window": (cached(2, 2, (4, 2), (5, 5)), {"scale": 0.5, "window": 3}),
         "sinks": ((*cached(4, 2, (4, 1), (5, 2)), weight(4)), {"scale": 0.5}),
+        "last": ((floats("B", 4, "D"), *cached(4, 2, (4, 1), (5, 2))[1:]), {"scale": 0.5, "window": 3}),
+        "last-idle-row": ((floats("B", 2, "D"), *cached(2, 1, (4, 0), (0, 5))[1:]), {"scale": 0.5}),
     }
     cases += [Case("cached_attention", o, f.cached_attention, a, name=name) for name, (o, a) in steps.items()]
     cache, new = floats("B", "N", "C", "D", role="state"), floats("B", "S", "N", "D")

@@ -168,13 +168,14 @@ REFUSALS: list[tuple[str, Callable[[], Any], str]] = [
     (
         "rope",
         lambda: o["rope"](x("B", "S", 4), x("B", "S", 2), x("B", "S", 2)),
-        "x has rank 3 [B,S,4], wanted 4",
+        "cos has rank 3 [B,S,2], wanted 2",
     ),
     (
         "rope",
         lambda: o["rope"](heads(), x("B", "S", 3), x("B", "S", 3)),
         "tables rotate 6 channels of heads with 4",
     ),
+    ("rope", lambda: o["rope"](x("B", 4), x("B", 2), x("B", 2)), "x has rank 2 [B,4], wanted 3 or 4"),
     ("rope", lambda: o["rope"](heads(), x("B", "T", 2), x("B", "T", 2)), "cos is [B,T,2], wanted [B,S,2]"),
     ("rope", lambda: o["rope"](heads(), x("B", "S", 2), x("B", "S", 1)), "sin is [B,S,1], wanted [B,S,2]"),
     ("rope", lambda: o["rope"](heads(), x("B", "S", 2, dtype=i64), x("B", "S", 2)), "cos is i64"),

@@ -15,6 +15,7 @@ from rlxflow.backends.reference.backend import ReferenceBackend
 from rlxflow.dtypes import DType, f32, from_numpy
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.fusion.legalize import legalize
+from rlxflow.fusion.sink import sink_last_token
 from rlxflow.ir.builder import GraphBuilder
 from rlxflow.ir.graph import Graph
 from rlxflow.ir.op import emitting
@@ -108,10 +109,12 @@ def compile_decoder(
     preset: str = "exact",
     apart: tuple[str, ...] = (),
 ) -> CpuExecutable:
-    """A decoder of `reference_models`, with the weights drawn there."""
+    """A decoder of `reference_models`, with the weights drawn there; what its last token alone needs is run
+    for that alone."""
     graph, backend = graph_of(flow, kv_dtype=kv_dtype), CpuBackend(target, checked, apart=apart)
     profile = load_profile(preset, [f"backend.cpu.threads={threads}"])
-    return backend.compile(legalize(graph, backend.claims), Drawn(graph), profile)  # type: ignore[arg-type]
+    sunk = sink_last_token(legalize(graph, backend.claims), [])
+    return backend.compile(sunk, Drawn(graph), profile)  # type: ignore[arg-type]
 
 
 def blocks_of_32(x: Array) -> tuple[Array, ...]:

@@ -36,8 +36,8 @@ PROMPT = 64  # tokens that make a prompt; fewer have the sums of f32 products, a
 @dataclass(frozen=True)
 class CachedAttention:
     """See the op `cached_attention` for the meaning; strides are words between tokens, `half` caches f16,
-    `bf16` allows products of bf16. With a `layout`, results are quantised. `last`: q and the result have a row
-    per sequence, of its last token."""
+    `bf16` allows products of bf16. With a `layout`, results are quantised. `last`: q and the result
+    have a row per sequence, of its last token."""
 
     heads: int
     kv_heads: int
