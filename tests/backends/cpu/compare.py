@@ -141,5 +141,5 @@ def blocks_of_32(x: Array) -> tuple[Array, ...]:
         unit[:, own] = np.where(tiny, 0, top * np.float32(2.0**-16))
         p[:, own] = 2.0**e * np.where(far[:, own] == 0, 1, sign[:, own])
         factor[:, own] = np.where(tiny, 0, inverse * np.sign(p[:, own]))
-    number = np.rint(parts * factor[..., None].astype(np.float32))
-    return unit, p, z, number.sum(2), number + z[..., None]
+    q = np.rint((parts * factor[..., None].astype(np.float32)).astype(np.float64) + z[..., None])
+    return unit, p, z, (q - z[..., None]).sum(2), q

@@ -21,12 +21,13 @@ ZEROS = range(8)  # log2 z
 
 
 class _Found(NamedTuple):
-    """Of every block, a lane each: see `Quantised32`; `factor` is what makes q - z of x."""
+    """Of every block, a lane each: see `Quantised32`; q is x·factor + offset, in the low byte of the sum."""
 
     scale: Value
     power: Value
     zero: Value
     factor: Value
+    offset: Value
 
 
 def quantise_32(code: Code, depth: int) -> Callable[[Value, Value], None]:
@@ -63,17 +64,20 @@ def _row(depth: int, code: Code, x: Value, out: Value, room: Value) -> None:
             number = code.add(first, i)
             source = code.at(x, code.mul(number, i64(Quantised32.block)))
             record = code.at(out, code.mul(number, i64(words)))
-            own = [code.load(code.at(room, code.add(i64(n * size), i)), typ=F32) for n in range(4)]
-            for word, value in enumerate(own[:3]):
+            *own, factor, offset = (
+                code.load(code.at(room, code.add(i64(n * size), i)), typ=F32) for n in range(len(_Found._fields))
+            )
+            for word, value in enumerate(own):
                 code.put(value, record, word)
-            total = _write(code, source, own[3], own[2], code.at(record, Quantised32.values))
+            total = _write(code, source, factor, offset, code.at(record, Quantised32.values))
             code.store(total, code.at(sums, code.mul(i, i64(lanes))), align=4 * lanes)
 
         code.loop(0, left, 1, block)
         for v, fields in enumerate(found):
             every = range(v * lanes, (v + 1) * lanes)
             vectors = [code.load(code.at(sums, i * lanes), typ=code.ints, align=4 * lanes) for i in every]
-            minus = code.sitofp(code.neg(_across(code, code.add, vectors)), code.vector)
+            zeros = code.shl(code.bitcast(fields.offset, code.ints), code.fill_int(5))
+            minus = code.sitofp(code.sub(zeros, _across(code, code.add, vectors)), code.vector)
             power = code.bitcast(code.add(fields.power, code.fill_int(127 << MANTISSA)), code.vector)
             code.store(code.fmul(minus, power), code.at(room, v * lanes), align=4 * lanes)
 
@@ -104,25 +108,26 @@ class _Needs(NamedTuple):
 
 
 def _needs(code: Code, starts: list[Value]) -> _Needs:
-    def reach(sign: int) -> Value:
-        """max(0, x) or max(0, -x) of every block; NaN where one has that sign: its bits are the largest."""
-        tops = []
-        for start in starts:
-            top = code.nothing
-            for j in range(0, Quantised32.block, code.lanes):
-                bits = code.get_as(code.at(start, j), code.ints)
-                top = _most(code, top, code.xor(bits, code.fill_int(sign)))
-            tops.append(top)
-        return _across(code, lambda a, b: _most(code, a, b), tops)
-
-    up, down = reach(0), reach(SIGN)
+    highest, lowest = [], []
+    for start in starts:
+        bits = [code.get_as(code.at(start, j), code.ints) for j in range(0, Quantised32.block, code.lanes)]
+        highest.append(reduce(partial(_most, code), bits))
+        lowest.append(reduce(partial(_most_unsigned, code), bits))
+    up = _across(code, partial(_most, code), highest)
+    down = _across(code, partial(_most_unsigned, code), lowest)
+    up = _most(code, up, code.nothing)
+    down = _most(code, code.xor(down, code.fill_int(SIGN)), code.nothing)
     flipped = code.icmp_signed(">", down, up)
     near, far = (code.bitcast(code.select(flipped, *p), code.vector) for p in ((up, down), (down, up)))
-    scale, zero = code.fill(float("inf")), code.nothing
-    for k in ZEROS:
-        needed = code.larger(code.fmul(near, code.fill(0.5**k)), code.fmul(far, code.fill(1 / (255 - 2**k))))
-        finer = code.fcmp_unordered("<", needed, scale)
-        scale, zero = code.select(finer, needed, scale), code.select(finer, code.fill_int(k), zero)
+    scale = reduce(
+        partial(_smaller, code),
+        (
+            code.larger(code.fmul(near, code.fill(0.5**k)), code.fmul(far, code.fill(1 / (255 - 2**k))))
+            for k in ZEROS
+        ),
+    )
+    steps = code.sub(code.bitcast(near, code.ints), code.bitcast(scale, code.ints))
+    zero = _most(code, _powers(code, steps), code.nothing)
     return _Needs(scale, far, zero, flipped)
 
 
@@ -142,7 +147,8 @@ def _scaled(code: Code, need: _Needs, top: Value, furthest: Value) -> _Found:
     factor = code.xor(code.sub(factor, code.sub(raised, most)), sign)
     factor = code.bitcast(code.select(tiny, code.nothing, factor), code.vector)
     unit = code.fmul(top, code.fill(0.5**Quantised32.most))
-    return _Found(code.select(tiny, code.zero, unit), code.or_(raised, sign), zero, factor)
+    offset = code.bitcast(code.add(code.shl(code.fill_int(1), zero), code.fill_int(ROUND_BITS)), code.vector)
+    return _Found(code.select(tiny, code.zero, unit), code.or_(raised, sign), zero, factor, offset)
 
 
 def _of_groups(code: Code, vectors: list[Value]) -> Value:
@@ -157,23 +163,34 @@ def _of_groups(code: Code, vectors: list[Value]) -> Value:
     return code.bitcast(bits, code.vector)
 
 
-def _write(code: Code, x: Value, factor: Value, zero: Value, out: Value) -> Value:
-    """Write the q of a block; a vector whose lanes sum up to Σ (q - z)."""
-    factors, offset = code.splat(factor), code.splat(code.bitcast(zero, I32))
-    offset = code.shl(code.fill_int(1), offset)
-    total = code.nothing
+def _write(code: Code, x: Value, factor: Value, offset: Value, out: Value) -> Value:
+    """Write the q of a block; a vector of integers whose lanes sum up to Σ (q - z) + 32·bits of the offset."""
+    factors, offsets, total = code.splat(factor), code.splat(offset), code.nothing
     for j in range(0, Quantised32.block, code.lanes):
-        rounded = code.fadd(code.fmul(code.get_vector(x, j), factors), code.fill(ROUND))
-        number = code.sub(code.bitcast(rounded, code.ints), code.fill_int(ROUND_BITS))
-        narrow = code.trunc(code.add(number, offset), ir.VectorType(I8, code.lanes))
-        code.put_as(narrow, code.at(out, j, I8))
-        total = code.add(total, number)
+        rounded = code.fadd(code.fmul(code.get_vector(x, j), factors), offsets)
+        bits = code.bitcast(rounded, code.ints)
+        code.put_as(code.trunc(bits, ir.VectorType(I8, code.lanes)), code.at(out, j, I8))
+        total = code.add(total, bits)
     return total
 
 
 def _most(code: Code, a: Value, b: Value) -> Value:
     """The larger of two integers per lane."""
     return code.select(code.icmp_signed(">", a, b), a, b)
+
+
+def _most_unsigned(code: Code, a: Value, b: Value) -> Value:
+    return code.select(code.icmp_unsigned(">", a, b), a, b)
+
+
+def _smaller(code: Code, a: Value, b: Value) -> Value:
+    """min(a, b) per lane; b where either is NaN."""
+    return code.select(code.fcmp_ordered("<", a, b), a, b)
+
+
+def _powers(code: Code, bits: Value) -> Value:
+    """The exponent of the next power of two, given the bits of an f32 / 2^-127."""
+    return code.ashr(code.add(bits, code.fill_int((1 << MANTISSA) - 1)), code.fill_int(MANTISSA))
 
 
 def _across(code: Code, combine: Callable[[Value, Value], Value], vectors: list[Value]) -> Value:
