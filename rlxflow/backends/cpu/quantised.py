@@ -71,22 +71,29 @@ class Quantised64:
 class Quantised32:
     """A row is blocks of 32 elements, in groups of eight; the last group may have fewer.
 
-    x ≈ M·p·(q - z), where M belongs to the group and p = ±2ᵉ, e in 0 … `most`, to the block. z is a power of
-    two up to 128 that leaves most codes to the side where x reaches further, p has the sign of that side: so
-    the codes of a block that leans to one side are up to twice as fine. M·2^`most` is the largest scale that
-    a block of the group needs. Words of a block:
+    x ≈ M·p·(q - z), where M from 1 on belongs to the group and p = ±2ᵉ, e in `lowest` … `highest`, to the block.
+    z is a power of two up to 128 that leaves most codes to the side where x reaches further, p has the sign of
+    that side: so the codes of a block that leans to one side are up to twice as fine. M is below 2 unless e would
+    pass `highest`; M·p is the scale that the block needs in the group that needs most, or up to twice that
+    of others. Words of a block:
 
-    - M, f32;
-    - what makes p·n of an f32 n when added to its bits (a zero becomes next to nothing), i32;
+    - 1 / M in the first block of a group, M in the others, f32;
+    - the bits of 1.5·2²³·p: an integer below 2²² added to them, less this float, is p times the integer, exactly;
     - log2 z, i32;
-    - -p·Σ (q - z), f32 (for weights with a minimum);
+    - -p·Σ (q - z), f32, if `sums` (for weights with a minimum), or 0;
     - its q, u8, four to a word.
+
+    Behind a last group of one block lies its M.
     """
+
+    sums: bool
 
     mixed: ClassVar[str] = "int8"
     block: ClassVar[int] = 32
     group: ClassVar[int] = 8  # blocks
-    most: ClassVar[int] = 16
+    lowest: ClassVar[int] = -120
+    highest: ClassVar[int] = 100
+    magic: ClassVar[int] = (23 << 23) + (1 << 22)  # added to the bits of p makes those of 1.5·2²³·p
     values: ClassVar[int] = 4
     words: ClassVar[int] = 12
 
@@ -94,7 +101,8 @@ class Quantised32:
         return True
 
     def row_words(self, depth: int) -> int:
-        return depth // self.block * self.words
+        blocks = depth // self.block
+        return blocks * self.words + (blocks % self.group == 1)
 
     def cuts_at(self, width: int) -> bool:
         """Whether runs of `width` elements are written alone as they are in a row."""

@@ -25,7 +25,7 @@ from rlxflow.backends.cpu.target import Target
 from rlxflow.backends.cpu.tile import Tile, micro_kernel
 from rlxflow.quick_dataclass import dataclass
 
-X = Quantised32()
+X = Quantised32
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ Pair = tuple[Block, Block]  # in both vectors of a panel
 
 def forms_32(blocks: Blocks, plain: bool = False) -> tuple[BlockForm, BlockForm]:
     """The forms of a format with blocks of 32: x as int8, and x as f32. `plain`: words are signed codes."""
-    return Form32(blocks, X, plain=plain), BlockForm(blocks, None)
+    return Form32(blocks, X(_has_low(blocks)), plain=plain), BlockForm(blocks, None)
 
 
 @dataclass(frozen=True)
@@ -190,19 +190,30 @@ def _signed(code: Code, run: Run, group: int) -> Value:
 
 
 def _sums(tile: Tile, read: Callable[[Value], Pair]) -> None:
-    """All sums of a tile; `read` gives a block of weights."""
+    """All sums of a tile; `read` gives a block of weights.
+
+    Sums are in units of M of their group: what comes before a group is brought to its unit.
+    """
     code, rows = tile.code, tile.rows()
     count = code.sdiv(tile.depth, i64(X.block))
+    behind = i64(X.words)  # from the first word of a group to one that is M
 
-    def group(first: Value, totals: tuple[Value, ...]) -> Iterable[Value]:
+    def group(first: Value, sums: tuple[Value, ...]) -> Iterable[Value]:
         stop = code.minimum(code.add(first, i64(X.group)), count)
-        sums = code.loop(first, stop, 1, lambda number, sums: _add(tile, rows, read, number, sums), tile.none)
         start = code.mul(first, i64(X.words))
-        scales = [tile.splat(row, start) for row in rows]
-        pairs = zip(sums, totals, strict=True)
-        return [code.fma_(own, scales[i // 2], total) for i, (own, total) in enumerate(pairs)]
+        before = code.select(
+            code.icmp_signed("==", first, i64(0)), start, code.sub(start, i64(X.group * X.words))
+        )
+        before = code.add(before, behind)
+        ratios = [code.splat(code.fmul(code.get(row, before), code.get(row, start))) for row in rows]
+        sums = tuple(code.fmul(total, ratios[i // 2]) for i, total in enumerate(sums))
+        return code.loop(first, stop, 1, lambda number, sums: _add(tile, rows, read, number, sums), sums)
 
-    tile.write(code.loop(0, count, X.group, group, tile.none))
+    sums = code.loop(0, count, X.group, group, tile.none)
+    last = code.sub(count, i64(1))
+    last = code.add(code.mul(code.sub(last, code.srem(last, i64(X.group))), behind), behind)
+    units = [tile.splat(row, last) for row in rows]
+    tile.write([code.fmul(total, units[i // 2]) for i, total in enumerate(sums)])
 
 
 def _add(
@@ -214,10 +225,10 @@ def _add(
     records = [code.at(row, code.mul(number, i64(X.words))) for row in rows]
     dots = _dots(code, records, pair, tile.height <= 3)
     for r, record in enumerate(records):
-        power = code.splat(code.get(record, 1, I32))
+        bias = code.splat(code.get(record, 1, I32))
         for c, block in enumerate(pair):
-            bits = code.bitcast(code.sitofp(dots[r][c], code.vector), code.ints)
-            scaled = code.bitcast(code.add(bits, power), code.vector)
+            scaled = code.bitcast(code.add(dots[r][c], bias), code.vector)
+            scaled = code.fsub(scaled, code.bitcast(bias, code.vector))
             total = code.fma_(scaled, block.scale, sums[2 * r + c])
             if block.low is not None:
                 total = code.fma_(block.low, code.splat(code.get(record, 3, F32)), total)

@@ -129,17 +129,15 @@ def blocks_of_32(x: Array) -> tuple[Array, ...]:
         for z in zeros.tolist()
     ]
     z, scale = zeros[np.argmin(needed, 0)], np.min(needed, 0)
-    unit, p, factor = np.zeros_like(scale), np.ones_like(scale), np.zeros_like(scale)
+    unit, p = np.ones_like(scale), np.ones_like(scale)
     for first in range(0, scale.shape[1], 8):
         own = slice(first, first + 8)
         top = scale[:, own].max(1, keepdims=True)
-        tiny = far[:, own].max(1, keepdims=True) < 1e-30
+        mantissa = (top.view(np.int32) & 0x7FFFFF | 127 << 23).view(np.float32)
+        unit[:, own] = np.maximum(mantissa, top * np.float32(2.0**-100))
         with np.errstate(all="ignore"):
-            up_to = np.ceil(np.log2((scale[:, own] / top).astype(np.float64)))
-            e = np.where(tiny | (far[:, own] == 0), 0, np.maximum(up_to + 16, 0))
-            inverse = (np.float32(1) / top) * 2.0 ** (16 - e)
-        unit[:, own] = np.where(tiny, 0, top * np.float32(2.0**-16))
-        p[:, own] = 2.0**e * np.where(far[:, own] == 0, 1, sign[:, own])
-        factor[:, own] = np.where(tiny, 0, inverse * np.sign(p[:, own]))
-    q = np.rint((parts * factor[..., None].astype(np.float32)).astype(np.float64) + z[..., None])
+            up_to = np.ceil(np.log2((scale[:, own] / unit[:, own]).astype(np.float64)))
+        p[:, own] = sign[:, own] * 2.0 ** np.maximum(up_to, -120)
+    factor = np.float32(1) / unit / p
+    q = np.rint((parts * factor[..., None]).astype(np.float64) + z[..., None])
     return unit, p, z, (q - z[..., None]).sum(2), q

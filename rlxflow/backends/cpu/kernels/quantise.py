@@ -55,7 +55,7 @@ def quantise_kernel(module: Module, kernel: Quantise) -> Value:
 def row_quantiser(code: Code, layout: Layout, depth: int) -> Callable[[Value, Value], None]:
     """What quantises one row (x, out); call this outside of loops."""
     if isinstance(layout, Quantised32):
-        return quantise_32(code, depth)
+        return quantise_32(code, layout, depth)
     if isinstance(layout, Bf16Pairs):
         return partial(_pairs, code, layout, depth)
     if isinstance(layout, QuantisedK):

@@ -11,29 +11,30 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import F32, I8, I32, PTR, Code, Value, i64
+from rlxflow.backends.cpu.code import F32, I8, PTR, Code, Value, i64
 from rlxflow.backends.cpu.quantised import Quantised32
 
-SMALLEST = 1e-30  # of a group's largest element; below, all its q are z and M is 0: reciprocals stay finite
-ROUND, ROUND_BITS = 12582912.0, 0x4B400000  # 1.5·2²³: adding it rounds to an integer, found in the low bits
+ROUND_BITS = 0x4B400000  # of 1.5·2²³: what is added to it is rounded to an integer, found in the low bits
 MANTISSA, SIGN = 23, -(1 << 31)
+BELOW_ONE = (1 << MANTISSA) - 1  # added to the bits of a float, makes its exponent that of the next power of two
 ZEROS = range(8)  # log2 z
+HEAD = Quantised32.values  # words of a block before its q
 
 
 class _Found(NamedTuple):
     """Of every block, a lane each: see `Quantised32`; q is x·factor + offset, in the low byte of the sum."""
 
-    scale: Value
-    power: Value
+    first: Value
+    bias: Value
     zero: Value
     factor: Value
     offset: Value
 
 
-def quantise_32(code: Code, depth: int) -> Callable[[Value, Value], None]:
+def quantise_32(code: Code, layout: Quantised32, depth: int) -> Callable[[Value, Value], None]:
     """What quantises one row (x, out); emit it outside of loops."""
-    function = code.owner.function(("quantise 32", depth), [PTR] * 3, partial(_row, depth))
-    room = code.alloca(code.vector, i64((len(_Found._fields) + code.lanes) * _vectors(code)))
+    function = code.owner.function(("quantise 32", layout, depth), [PTR] * 3, partial(_row, layout, depth))
+    room = code.alloca(code.vector, i64((HEAD + 2 + code.lanes) * _vectors(code)))
     room.align = 64
     return lambda x, out: code.call(function, [x, out, room]) and None
 
@@ -43,66 +44,79 @@ def _vectors(code: Code) -> int:
     return max(1, Quantised32.group // code.lanes)
 
 
-def _row(depth: int, code: Code, x: Value, out: Value, room: Value) -> None:
-    count, lanes, words = depth // Quantised32.block, code.lanes, Quantised32.words
-    size = lanes * _vectors(code)
-    sums = code.at(room, len(_Found._fields) * size)
+def _row(layout: Quantised32, depth: int, code: Code, x: Value, out: Value, room: Value) -> None:
+    """The room: heads, factors, offsets, and sums of a batch of blocks."""
+    count, lanes, words = depth // layout.block, code.lanes, layout.words
+    size, head = lanes * _vectors(code), ir.VectorType(F32, HEAD)
+    factors, offsets, sums = (code.at(room, (HEAD + n) * size) for n in range(3))
 
     def batch(first: Value, _: tuple[Value, ...]) -> None:
         left = code.minimum(code.sub(i64(count), first), size)
         last = code.sub(left, i64(1))
         starts = [
-            code.at(x, code.mul(code.add(first, code.minimum(last, i)), i64(Quantised32.block)))
+            code.at(x, code.mul(code.add(first, code.minimum(last, i)), i64(layout.block)))
             for i in range(size)
         ]
         found = _find(code, starts)
         for v, fields in enumerate(found):
-            for n, value in enumerate(fields):
-                code.store(value, code.at(room, n * size + v * lanes), align=4 * lanes)
+            start = i64(v * lanes)
+            for place, value in ((factors, fields.factor), (offsets, fields.offset)):
+                code.store(value, code.at(place, start), align=4 * lanes)
+            for n, value in enumerate(_heads(code, fields)):
+                code.store(value, code.at(room, (HEAD * v + n) * lanes), align=4 * lanes)
 
         def block(i: Value, _: tuple[Value, ...]) -> None:
             number = code.add(first, i)
-            source = code.at(x, code.mul(number, i64(Quantised32.block)))
             record = code.at(out, code.mul(number, i64(words)))
-            *own, factor, offset = (
-                code.load(code.at(room, code.add(i64(n * size), i)), typ=F32) for n in range(len(_Found._fields))
-            )
-            for word, value in enumerate(own):
-                code.put(value, record, word)
-            total = _write(code, source, factor, offset, code.at(record, Quantised32.values))
-            code.store(total, code.at(sums, code.mul(i, i64(lanes))), align=4 * lanes)
+            code.put_as(code.load(code.at(room, code.mul(i, i64(HEAD))), typ=head, align=16), record)
+            source = code.at(x, code.mul(number, i64(layout.block)))
+            factor, offset = (code.load(code.at(p, i), typ=F32) for p in (factors, offsets))
+            total = _write(code, source, factor, offset, code.at(record, layout.values))
+            if layout.sums:
+                code.store(total, code.at(sums, code.mul(i, i64(lanes))), align=4 * lanes)
 
         code.loop(0, left, 1, block)
+        if not layout.sums:
+            return
         for v, fields in enumerate(found):
             every = range(v * lanes, (v + 1) * lanes)
             vectors = [code.load(code.at(sums, i * lanes), typ=code.ints, align=4 * lanes) for i in every]
             zeros = code.shl(code.bitcast(fields.offset, code.ints), code.fill_int(5))
             minus = code.sitofp(code.sub(zeros, _across(code, code.add, vectors)), code.vector)
-            power = code.bitcast(code.add(fields.power, code.fill_int(127 << MANTISSA)), code.vector)
-            code.store(code.fmul(minus, power), code.at(room, v * lanes), align=4 * lanes)
+            power = code.bitcast(code.sub(fields.bias, code.fill_int(layout.magic)), code.vector)
+            code.store(code.fmul(minus, power), code.at(factors, v * lanes), align=4 * lanes)
 
         def last_word(i: Value, _: tuple[Value, ...]) -> None:
             record = code.at(out, code.mul(code.add(first, i), i64(words)))
-            code.put(code.load(code.at(room, i), typ=F32), record, 3)
+            code.put(code.load(code.at(factors, i), typ=F32), record, HEAD - 1)
 
         code.loop(0, left, 1, last_word)
 
     code.loop(0, count, size, batch)
+    if count % layout.group == 1:
+        following = (count - 1) % size + 1  # of the last group too, though there is no such block
+        code.put(code.load(code.at(room, HEAD * following), typ=F32), out, count * words)
+
+
+def _heads(code: Code, fields: _Found) -> list[Value]:
+    """The first words of all blocks, block by block; the last of them is zero."""
+    first, bias, zero = (code.bitcast(v, code.vector) for v in fields[:3])
+    pairs = zip(code.interleaved(first, zero), code.interleaved(bias, code.zero), strict=True)
+    return [v for a, b in pairs for v in code.interleaved(a, b)]
 
 
 def _find(code: Code, starts: list[Value]) -> list[_Found]:
     """Of the blocks that start there, of whole groups."""
     lanes = code.lanes
     needs = [_needs(code, starts[i : i + lanes]) for i in range(0, len(starts), lanes)]
-    top, furthest = (_of_groups(code, [n[i] for n in needs]) for i in (0, 1))
-    return [_scaled(code, need, top, furthest) for need in needs]
+    top = _of_groups(code, [n.scale for n in needs])
+    return [_scaled(code, need, top, i * lanes) for i, need in enumerate(needs)]
 
 
 class _Needs(NamedTuple):
-    """Of every block, a lane each: the scale alone, how far x reaches, log2 z, and whether p is negative."""
+    """Of every block, a lane each: the scale alone, log2 z, and whether p is negative."""
 
     scale: Value
-    far: Value
     zero: Value
     flipped: Value
 
@@ -113,42 +127,46 @@ def _needs(code: Code, starts: list[Value]) -> _Needs:
         bits = [code.get_as(code.at(start, j), code.ints) for j in range(0, Quantised32.block, code.lanes)]
         highest.append(reduce(partial(_most, code), bits))
         lowest.append(reduce(partial(_most_unsigned, code), bits))
-    up = _across(code, partial(_most, code), highest)
-    down = _across(code, partial(_most_unsigned, code), lowest)
-    up = _most(code, up, code.nothing)
-    down = _most(code, code.xor(down, code.fill_int(SIGN)), code.nothing)
+    # max(0, x) and max(0, -x); NaN where one has that sign: its bits are the largest
+    up = _most(code, _across(code, partial(_most, code), highest), code.nothing)
+    down = code.xor(_across(code, partial(_most_unsigned, code), lowest), code.fill_int(SIGN))
+    down = _most(code, down, code.nothing)
     flipped = code.icmp_signed(">", down, up)
     near, far = (code.bitcast(code.select(flipped, *p), code.vector) for p in ((up, down), (down, up)))
-    scale = reduce(
-        partial(_smaller, code),
-        (
-            code.larger(code.fmul(near, code.fill(0.5**k)), code.fmul(far, code.fill(1 / (255 - 2**k))))
-            for k in ZEROS
-        ),
+    needed = (
+        code.larger(code.fmul(near, code.fill(0.5**k)), code.fmul(far, code.fill(1 / (255 - 2**k))))
+        for k in ZEROS
     )
+    scale = reduce(partial(_smaller, code), needed)
+    # the smallest z that reaches near
     steps = code.sub(code.bitcast(near, code.ints), code.bitcast(scale, code.ints))
-    zero = _most(code, _powers(code, steps), code.nothing)
-    return _Needs(scale, far, zero, flipped)
+    zero = code.ashr(code.add(steps, code.fill_int(BELOW_ONE)), code.fill_int(MANTISSA))
+    return _Needs(scale, _most(code, zero, code.nothing), flipped)
 
 
-def _scaled(code: Code, need: _Needs, top: Value, furthest: Value) -> _Found:
-    """Scales become those of their group times a power of two, at least as large."""
-    scale, far, zero, flipped = need
-    tiny = code.fcmp_ordered("<", furthest, code.fill(SMALLEST))
-    share = code.bitcast(code.fdiv(scale, top), code.ints)
-    steps = code.lshr(code.add(share, code.fill_int((1 << MANTISSA) - 1)), code.fill_int(MANTISSA))
-    steps = _most(code, code.sub(steps, code.fill_int(127 - Quantised32.most)), code.nothing)
-    none = code.icmp_signed("==", code.bitcast(far, code.ints), code.nothing)
-    steps = code.select(code.or_(none, tiny), code.nothing, steps)
-    sign = code.select(code.and_(flipped, code.not_(none)), code.fill_int(SIGN), code.nothing)
-    raised = code.shl(steps, code.fill_int(MANTISSA))
-    most = code.fill_int(Quantised32.most << MANTISSA)
-    factor = code.bitcast(code.fdiv(code.fill(1.0), top), code.ints)
-    factor = code.xor(code.sub(factor, code.sub(raised, most)), sign)
-    factor = code.bitcast(code.select(tiny, code.nothing, factor), code.vector)
-    unit = code.fmul(top, code.fill(0.5**Quantised32.most))
-    offset = code.bitcast(code.add(code.shl(code.fill_int(1), zero), code.fill_int(ROUND_BITS)), code.vector)
-    return _Found(code.select(tiny, code.zero, unit), code.or_(raised, sign), zero, factor, offset)
+def _scaled(code: Code, need: _Needs, top: Value, start: int) -> _Found:
+    """Scales become those of their group times a power of two, at least as large. `start`: of the first lane."""
+    scale, zero, flipped = need
+    one = code.fill_int(127 << MANTISSA)
+    mantissa = code.or_(code.and_(code.bitcast(top, code.ints), code.fill_int(BELOW_ONE)), one)
+    unit = code.larger(
+        code.bitcast(mantissa, code.vector), code.fmul(top, code.fill(0.5**Quantised32.highest))
+    )
+    share = code.bitcast(code.fdiv(scale, unit), code.ints)
+    power = code.and_(code.add(share, code.fill_int(BELOW_ONE)), code.fill_int(~BELOW_ONE))
+    power = _most(code, power, code.fill_int((127 + Quantised32.lowest) << MANTISSA))
+    sign = code.select(flipped, code.fill_int(SIGN), code.nothing)
+    inverse = code.fdiv(code.fill(1.0), unit)
+    factor = code.xor(code.sub(code.bitcast(inverse, code.ints), code.sub(power, one)), sign)
+    offset = code.add(code.shl(code.fill_int(1), zero), code.fill_int(ROUND_BITS))
+    leads = ir.Constant(code.bools, [(start + i) % Quantised32.group == 0 for i in range(code.lanes)])
+    return _Found(
+        code.select(leads, inverse, unit),
+        code.xor(code.add(power, code.fill_int(Quantised32.magic)), sign),
+        zero,
+        code.bitcast(factor, code.vector),
+        code.bitcast(offset, code.vector),
+    )
 
 
 def _of_groups(code: Code, vectors: list[Value]) -> Value:
@@ -164,7 +182,7 @@ def _of_groups(code: Code, vectors: list[Value]) -> Value:
 
 
 def _write(code: Code, x: Value, factor: Value, offset: Value, out: Value) -> Value:
-    """Write the q of a block; a vector of integers whose lanes sum up to Σ (q - z) + 32·bits of the offset."""
+    """Write the q of a block; integers whose sum over lanes is Σ (q - z) + 32·bits of the offset."""
     factors, offsets, total = code.splat(factor), code.splat(offset), code.nothing
     for j in range(0, Quantised32.block, code.lanes):
         rounded = code.fadd(code.fmul(code.get_vector(x, j), factors), offsets)
@@ -188,15 +206,27 @@ def _smaller(code: Code, a: Value, b: Value) -> Value:
     return code.select(code.fcmp_ordered("<", a, b), a, b)
 
 
-def _powers(code: Code, bits: Value) -> Value:
-    """The exponent of the next power of two, given the bits of an f32 / 2^-127."""
-    return code.ashr(code.add(bits, code.fill_int((1 << MANTISSA) - 1)), code.fill_int(MANTISSA))
-
-
 def _across(code: Code, combine: Callable[[Value, Value], Value], vectors: list[Value]) -> Value:
-    """Lane l: all lanes of vector l combined. There are as many vectors as lanes."""
+    """Lane l: all lanes of vector l combined. There are as many vectors as lanes.
+
+    First within four neighbouring lanes, which takes cheaper instructions; so vectors are paired in an order
+    that ends in theirs.
+    """
+    lanes, quarters = code.lanes, code.lanes // 4
+    vectors = [vectors[4 * (v % quarters) + v // quarters] for v in range(lanes)]
     while len(vectors) > 1:
         half = len(vectors) // 2
-        pairs = zip(vectors[:half], vectors[half:], strict=True)
-        vectors = [combine(*code.interleaved(a, b)) for a, b in pairs]
+        run, within = (1, 4) if len(vectors) > quarters else (4, lanes)
+        order = [
+            source + first + i + lane
+            for first in range(0, lanes, within)
+            for i in range(0, within // 2, run)
+            for source in (0, lanes)
+            for lane in range(run)
+        ]
+        orders = [ir.Constant(code.ints, [x + more for x in order]) for more in (0, within // 2)]
+        vectors = [
+            combine(*(code.shuffle_vector(a, b, o) for o in orders))
+            for a, b in zip(vectors[:half], vectors[half:], strict=True)
+        ]
     return vectors[0]
