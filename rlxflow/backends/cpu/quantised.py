@@ -71,14 +71,14 @@ class Quantised64:
 class Quantised32:
     """A row is blocks of 32 elements, in groups of eight; the last group may have fewer.
 
-    x ≈ M·p·(q - z), where M from 1 on belongs to the group and p = ±2ᵉ, e in `lowest` … `highest`, to the block.
-    z is a power of two up to 128 that leaves most codes to the side where x reaches further, p has the sign of
-    that side: so the codes of a block that leans to one side are up to twice as fine. M is below 2 unless e would
-    pass `highest`; M·p is the scale that the block needs in the group that needs most, or up to twice that
-    of others. Words of a block:
+    x ≈ M·p·(q - z), where M belongs to the group and p = ±2ᵉ to the block. z is a power of two up to 128 that
+    leaves most codes to the side where x reaches further, p has the sign of that side: so the codes of a block
+    that leans to one side are up to twice as fine. M is in 1 … 2, the mantissa of the largest scale that a
+    block of the group needs, and e the least that gives a block what it needs, but not below `lowest`; above
+    `highest`, M is larger instead. Words of a block:
 
     - 1 / M in the first block of a group, M in the others, f32;
-    - the bits of 1.5·2²³·p: an integer below 2²² added to them, less this float, is p times the integer, exactly;
+    - 1.5·2²³·p, f32: an integer below 2²² added to its bits makes a float that is larger by p times the integer;
     - log2 z, i32;
     - -p·Σ (q - z), f32, if `sums` (for weights with a minimum), or 0;
     - its q, u8, four to a word.

@@ -31,11 +31,11 @@ X = Quantised32
 @dataclass(frozen=True)
 class Block:
     """A block of weights in one vector of a panel: `codes` (g) emits four signed codes of every lane; `minus`
-    is -Σ code, i32; `low` is None where it is 0."""
+    is -Σ code, i32, where that is known; `low` is None where it is 0."""
 
     scale: Value
     low: Value | None
-    minus: Value
+    minus: Value | None
     codes: Callable[[int], Value]
 
 
@@ -143,9 +143,12 @@ class Unpacked32:
             def block(number: Value, _: tuple[Value, ...]) -> None:
                 line = code.at(room, code.mul(self._start(code, number), i64(panel)))
                 for c, own in enumerate(_packed(code, self.blocks, packed, number)):
-                    lows = [] if own.low is None else [own.low]
-                    codes = map(own.codes, range(0 if self.plain else X.block // 4))
-                    for word, value in enumerate([own.scale, *lows, own.minus, *codes]):
+                    lows, total = [] if own.low is None else [own.low], code.nothing
+                    codes = [own.codes(g) for g in range(X.block // 4)]
+                    for four in codes:
+                        total = _plus_codes(code, total, four)
+                    codes = [] if self.plain else codes
+                    for word, value in enumerate([own.scale, *lows, code.neg(total), *codes]):
                         code.put_as(value, line, word * panel + c * code.lanes)
 
             code.loop(0, code.sdiv(depth, i64(X.block)), 1, block)
@@ -169,10 +172,7 @@ def _packed(code: Code, blocks: Blocks, panel: Value, number: Value) -> Pair:
 
     def one(start: Value) -> Block:
         (run,) = blocks.runs(Unit(code, blocks, start, number))
-        total = code.nothing
-        for g in range(X.block // 4):
-            total = dot4(code, total, code.fill_int(0x01010101), _signed(code, run, g))
-        return Block(run.scale, run.low, code.neg(total), lambda g: _signed(code, run, g))
+        return Block(run.scale, run.low, None, lambda g: _signed(code, run, g))
 
     return one(panel), one(code.at(panel, code.lanes))
 
@@ -238,18 +238,33 @@ def _add(
 
 def _dots(code: Code, records: list[Value], pair: Pair, ordered: bool) -> list[list[Value]]:
     """Σ code·(q - z) of a block in both vectors, for every row."""
-    dots = []
-    for record in records:
-        zero = code.splat(code.get(record, 2, I32))
-        dots.append([_shifted(code, block.minus, zero) for block in pair])
+    minus, totals = [block.minus for block in pair], [code.nothing] * 2
+    known = None not in minus
+
+    def shifted(values: list[Value]) -> list[list[Value]]:
+        zeros = (code.splat(code.get(record, 2, I32)) for record in records)
+        return [[_shifted(code, value, zero) for value in values] for zero in zeros]
+
+    dots = shifted(minus) if known else [totals for _ in records]
     for g in range(X.block // 4):
         if ordered:
             code.in_order()  # or else the compiler mixes loads, and the processor fetches less ahead
         words = [block.codes(g) for block in pair]
+        if not known:
+            totals = [_plus_codes(code, *both) for both in zip(totals, words, strict=True)]
         for r, record in enumerate(records):
             four = code.splat(code.get(record, X.values + g, I32))
             dots[r] = [dot4(code, dots[r][c], four, words[c]) for c in (0, 1)]
-    return dots
+    if known:
+        return dots
+    return [
+        [code.sub(a, b) for a, b in zip(*row, strict=True)] for row in zip(dots, shifted(totals), strict=True)
+    ]
+
+
+def _plus_codes(code: Code, total: Value, word: Value) -> Value:
+    """total + Σ of the codes of a word."""
+    return dot4(code, total, code.fill_int(0x01010101), word)
 
 
 def _shifted(code: Code, value: Value, count: Value) -> Value:

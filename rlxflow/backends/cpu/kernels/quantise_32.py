@@ -16,7 +16,9 @@ from rlxflow.backends.cpu.quantised import Quantised32
 
 ROUND_BITS = 0x4B400000  # of 1.5·2²³: what is added to it is rounded to an integer, found in the low bits
 MANTISSA, SIGN = 23, -(1 << 31)
-BELOW_ONE = (1 << MANTISSA) - 1  # added to the bits of a float, makes its exponent that of the next power of two
+BELOW_ONE = (
+    1 << MANTISSA
+) - 1  # added to the bits of a float, makes its exponent that of the next power of two
 ZEROS = range(8)  # log2 z
 HEAD = Quantised32.values  # words of a block before its q
 
@@ -145,7 +147,7 @@ def _needs(code: Code, starts: list[Value]) -> _Needs:
 
 
 def _scaled(code: Code, need: _Needs, top: Value, start: int) -> _Found:
-    """Scales become those of their group times a power of two, at least as large. `start`: of the first lane."""
+    """Scales become M times a power of two, at least as large; the first lane is block `start`."""
     scale, zero, flipped = need
     one = code.fill_int(127 << MANTISSA)
     mantissa = code.or_(code.and_(code.bitcast(top, code.ints), code.fill_int(BELOW_ONE)), one)
