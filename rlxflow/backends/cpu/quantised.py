@@ -72,13 +72,13 @@ class Quantised32:
     """A row is blocks of 32 elements, in groups of eight; the last group may have fewer.
 
     x ≈ M·p·(q - z), where M belongs to the group and p = ±2ᵉ to the block. z is a power of two up to 128 that
-    leaves most codes to the side where x reaches further, p has the sign of that side: so the codes of a block
-    that leans to one side are up to twice as fine. M is in 1 … 2, the mantissa of the largest scale that a
-    block of the group needs, and e the least that gives a block what it needs, but not below `lowest`; above
-    `highest`, M is larger instead. Words of a block:
+    leaves most codes to the side where x reaches further, p has the sign of that side: so the codes of a
+    block that leans to one side are up to twice as fine. M is in 1 … 2, the mantissa of the largest scale
+    that a block of the group needs, and e the least that gives a block what it needs, but not below `lowest`;
+    above `highest`, M is larger instead. Words of a block:
 
     - 1 / M in the first block of a group, M in the others, f32;
-    - 1.5·2²³·p, f32: an integer below 2²² added to its bits makes a float that is larger by p times the integer;
+    - 1.5·2²³·p, f32: an integer n, |n| < 2²², added to its bits makes a float that is larger by n·p;
     - log2 z, i32;
     - -p·Σ (q - z), f32, if `sums` (for weights with a minimum), or 0;
     - its q, u8, four to a word.
