@@ -5,8 +5,9 @@ With codes signed and x as in `Quantised32`, Σ w·x is the sum over groups of M
     scale·p·(Σ code·q - z·Σ code) - low·p·Σ (q - z).
 
 Where dot products and multiplications share their units (Zen 4), what a block costs beside its dot products
-decides: here one multiplication, for p and z act by sums and shifts of integers. Inner sums are exact, outer
-ones taken in one order: a row has the same bits whatever kernel reads it.
+decides: here one multiplication, for p and z act by sums and shifts of integers: an integer added to the bits
+of a large float is one in units of the float's last bit. Inner sums are exact, outer ones taken in one
+order: a row has the same bits whatever kernel reads it.
 """
 
 from __future__ import annotations

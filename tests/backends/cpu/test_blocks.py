@@ -130,6 +130,29 @@ def test_a_row_has_the_same_bits_in_any_company(name: str) -> None:
 
 
 @targets
+@pytest.mark.parametrize("name", ["q8_0", "q5_1"])
+def test_rows_of_any_size_in_blocks_of_32(name: str, target: str) -> None:
+    """Up to what float32 holds; groups, one of them of one block, that differ by as much."""
+    packed = random_rows(name, 37, 17)
+    w = values(name, packed)
+    program = Packed({"y": (name, packed)})
+    run = program.compile(target, INT8)
+    x = rand(np.random.default_rng(0), 14, program.depth)
+    for row, size in enumerate((1e-40, 1e-34, 1e-30, 1e-20, 1e20, 1e30, 3e33, 1e36)):
+        x[row] *= np.float32(size)
+    for row, sizes in enumerate(((1e33, 1e-33, 1), (1e-33, 1e33, 1), (1e-30, 0, 1e36), (0, -0.0, 1e30)), 8):
+        x[row] *= np.repeat(np.array(sizes, np.float32), 256)[: program.depth]
+    x[12, 3], x[13, 300] = np.inf, np.nan
+    got = run({"x": x})["y"]
+    assert not np.isfinite(got[12]).any() and np.isnan(got[13]).all()
+    for row, y in zip(x[:12], got, strict=False):
+        bound = 1e-6 * (np.abs(row.astype(np.float64)) @ np.abs(w.T)).max() + 1e-35
+        assert np.abs(y - rounded(name, row[None]) @ w.T).max() <= bound
+    alone = np.concatenate([run({"x": row[None]})["y"] for row in x])
+    assert np.array_equal(got, alone, equal_nan=True)
+
+
+@targets
 @pytest.mark.parametrize("pairs", [True, False])
 def test_products_in_pairs_are_exact(target: str, pairs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether there are units for them or not; x and codes at the ends of their ranges too."""
