@@ -79,17 +79,17 @@ class HostValues:
     ) -> None:
         self._past, self._axes = past, axes
         self.lasting = frozenset(v for v in wanted if _inputs_of(v) <= {*lasting})
-        self._once = self._steps([v for v in wanted if v in self.lasting])
-        self._always = self._steps([v for v in wanted if v not in self.lasting])
+        self._once = self._steps([v for v in wanted if v in self.lasting], frozenset())
+        self._always = self._steps([v for v in wanted if v not in self.lasting], self.lasting)
         self._kept = [v for v in wanted if v in self.lasting], [v for v in wanted if v not in self.lasting]
 
-    def _steps(self, wanted: list[Value]) -> list[tuple[Step, Node]]:
-        """What to run for some values, operands first."""
+    def _steps(self, wanted: list[Value], known: frozenset[Value]) -> list[tuple[Step, Node]]:
+        """What to run for some values, operands first, where others are known."""
         found: dict[Node, Step] = {}
         stack: list[tuple[Node, Step | None]] = [(v.node, None) for v in wanted]
         while stack:
             node, ready = stack.pop()
-            if node in found:
+            if node in found or known.issuperset(node.outputs):
                 continue
             if ready is not None:
                 found[node] = ready
@@ -116,7 +116,7 @@ class HostValues:
         layout: Layout,
         positions: Array,
     ) -> dict[Value, Array]:
-        found: Found = {}
+        found: Found = dict(layout.known)
         for run, node in steps:
             axis = rows_of(node.outputs[0]).axis
             ragged = layout.axes[0 if axis is None else self._axes.index(axis)]
@@ -156,6 +156,8 @@ def _picked(node: Node) -> Step:
     table, index = node.inputs
 
     def run(inputs: Mapping[str, Array], ragged: Ragged, positions: Array, found: Found) -> Array:
+        if ragged.tokens == ragged.sequences:  # one token each
+            return found[table]
         # an index beyond the tokens is refused where it picks the row of x that is rotated
         return found[table].take(ragged.offsets[:-1] + found[index], 0, mode="clip")
 
