@@ -6,8 +6,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import rlxflow
 from rlxflow.errors import ConfigError, PluginError, nearest, printable
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
@@ -142,7 +144,11 @@ def _checked(model_type: str, recipe: object) -> ModelRecipe:
 
 def _built_in() -> set[str]:
     """The modules of built-in recipes."""
-    package = importlib.import_module("rlxflow.recipes")
+    try:
+        package = importlib.import_module("rlxflow.recipes")
+    except ModuleNotFoundError:  # a source checkout that is on the path but not installed
+        rlxflow.__path__.append(str(Path(__file__).parents[2]))
+        package = importlib.import_module("rlxflow.recipes")
     return {module.name for module in pkgutil.iter_modules(package.__path__)}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import goldens
@@ -261,3 +264,18 @@ def test_a_recipe_that_cannot_be_used(name: str, loaded: Any, code: str, hint: s
     with pytest.raises(PluginError) as caught:
         rlxflow.find_recipe(name)
     assert caught.value.code == code and hint in caught.value.hint
+
+
+def test_a_checkout_that_is_not_installed_has_its_recipes() -> None:
+    """In the folder of a checkout Python takes the package from there, though another one is installed."""
+    root = str(Path(__file__).parents[2])
+    text = f"""
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+sys.meta_path[:] = [BuiltinImporter, FrozenImporter, PathFinder]  # none of an editable install
+sys.path.insert(0, {root!r})
+from rlxflow.flow.recipe import find_recipe
+print(find_recipe("qwen3").model_type)
+"""
+    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+    assert (result.stdout.strip(), result.stderr) == ("qwen3", "")
