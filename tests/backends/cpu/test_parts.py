@@ -87,7 +87,7 @@ def test_every_part_is_done_once(notes: Callable[[Array, Array], None], threads:
     counters = zeros(threads)
     logs = [np.zeros(parts + 1, np.int64) for _ in range(threads)]
     frames = [frame(t, threads, parts, counters) for t in range(threads)]
-    workers = [threading.Thread(target=notes, args=a) for a in zip(frames, logs, strict=True)]
+    workers = [threading.Thread(target=notes, args=a, daemon=True) for a in zip(frames, logs, strict=True)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -16,9 +16,7 @@ from rlxflow.backends.cpu.quantised import Quantised32
 
 ROUND_BITS = 0x4B400000  # of 1.5·2²³: what is added to it is rounded to an integer, found in the low bits
 MANTISSA, SIGN = 23, -(1 << 31)
-BELOW_ONE = (
-    1 << MANTISSA
-) - 1  # added to the bits of a float, makes its exponent that of the next power of two
+BELOW_ONE = (1 << MANTISSA) - 1  # added to a float's bits, makes its exponent that of the next power of two
 ZEROS = range(8)  # log2 z
 HEAD = Quantised32.values  # words of a block before its q
 
