@@ -53,7 +53,20 @@ def frame_of(code: Code, frame: Value, axis: int) -> Value:
 
 
 def share(code: Code, frame: Value, count: Value) -> tuple[Value, Value]:
-    """This thread's range [low, high) of `count` items."""
+    """The range [low, high) of `count` items that is this thread's part of a step.
+
+    Parts of a thread's run become smaller: of n, part k ends (n - k - 1)² / n² of the run before its end. So
+    most items come in few parts, and little is left to wait for at the end.
+    """
     part, parts = read(code, frame, Frame.PART), read(code, frame, Frame.PARTS)
-    low = code.sdiv(code.mul(count, part), parts)
-    return low, code.sdiv(code.mul(count, code.add(part, i64(1))), parts)
+    size = code.maximum(code.sdiv(parts, read(code, frame, Frame.THREADS)), i64(1))
+    square = code.mul(size, size)
+    run, number = code.sdiv(part, size), code.srem(part, size)
+    whole = code.mul(code.sdiv(parts, size), square)
+
+    def start(number: Value) -> Value:
+        left = code.sub(size, number)
+        before = code.sub(code.mul(code.add(run, i64(1)), square), code.mul(left, left))
+        return code.sdiv(code.mul(count, before), whole)
+
+    return start(number), start(code.add(number, i64(1)))

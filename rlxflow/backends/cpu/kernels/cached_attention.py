@@ -29,7 +29,7 @@ from rlxflow.backends.cpu.target import Target
 from rlxflow.quick_dataclass import dataclass
 
 MOST_ITEMS = 32  # into which the work of a sequence is cut, whatever the number of threads
-PROMPT_ITEMS = 4  # of a prompt, at least, per part of a step
+PROMPT_ITEMS = 16  # of a prompt, at least, per thread
 PROMPT = 64  # tokens that make a prompt; fewer have the sums of f32 products, as single tokens have
 
 
@@ -165,7 +165,7 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
         size = i64(several_tokens.TOKENS)
         if not rounds:
             return size
-        items = code.mul(read(code, frame, Frame.PARTS), i64(PROMPT_ITEMS))
+        items = code.mul(read(code, frame, Frame.THREADS), i64(PROMPT_ITEMS))
         fair = code.sdiv(code.mul(s.length, i64(a.kv_heads)), items)
         return code.select(
             _is_prompt(code, s), bfloat_attention.tokens_of_item(code, group.heads, fair), size
