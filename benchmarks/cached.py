@@ -66,7 +66,7 @@ class Step:
     def _frame(self, part: int, parts: int) -> tuple[Array, Array]:
         frame, scratch = aligned((Frame.SIZE,), np.int64), aligned((scratch_floats(self.attention, TARGET),))
         frame[[Frame.TOKENS, Frame.SEQUENCES]] = self.tokens, 1
-        frame[[Frame.PART, Frame.PARTS, Frame.CACHE_CAPACITY]] = part, parts, self.keys
+        frame[[Frame.PART, Frame.PARTS, Frame.THREADS, Frame.CACHE_CAPACITY]] = part, parts, parts, self.keys
         frame[[Frame.POSITION, Frame.OFFSETS]] = address(self.position), address(self.offsets)
         frame[[Frame.BATCH_ROW, Frame.SOURCE, Frame.SEQUENCE]] = address(self.first)
         frame[Frame.SCRATCH] = address(scratch)

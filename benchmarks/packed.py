@@ -106,7 +106,7 @@ def export(module: Module, name: str, kernel: Value, arguments: int) -> None:
 
 def frame(rows: int, part: int, parts: int) -> Array:
     words = aligned((Frame.SIZE,), np.int64)
-    words[Frame.TOKENS], words[Frame.PART], words[Frame.PARTS] = rows, part, parts
+    words[[Frame.TOKENS, Frame.PART, Frame.PARTS, Frame.THREADS]] = rows, part, parts, parts
     return words
 
 

@@ -18,7 +18,7 @@ from rlxflow.backends.cpu.form import find_form
 from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.limits import measure
 from rlxflow.backends.cpu.plan import PlanStep
-from rlxflow.backends.cpu.traced import Event
+from rlxflow.backends.cpu.traced import WHOLE, Event
 from rlxflow.errors import BackendError, RlxError, printable
 from rlxflow.inspect.bench import peak_of
 from rlxflow.runtime.compile import compile_graph
@@ -82,7 +82,7 @@ def _events(program: CpuExecutable) -> Iterator[dict[str, Any]]:
             step = program.plan.steps[row[Event.STEP]]
             thread = threads.setdefault(row[Event.FRAME], len(threads))
             begin, end = row[Event.START], row[Event.STOP]
-            facts = {"call": number, "tokens": row[Event.TOKENS], "parts": row[Event.PARTS]}
+            facts = {"call": number, "tokens": row[Event.TOKENS], "share": _share(row)}
             yield {
                 "ph": "X",
                 "name": program.plan.labels[row[Event.STEP]],
@@ -95,14 +95,19 @@ def _events(program: CpuExecutable) -> Iterator[dict[str, Any]]:
             }
 
 
+def _share(row: list[int]) -> float:
+    """Of the step, about."""
+    return row[Event.SHARE] / WHOLE
+
+
 def _rates(step: PlanStep, row: list[int], nanoseconds: int) -> dict[str, float | str]:
     """Form, GFLOP/s and GB/s (weights read once) of a part of a product; other steps have none."""
     kernel = step.kernel
     if not isinstance(kernel, Gemm):
         return {}
     rows = row[Event.TOKENS] if kernel.tail.domain == "token" else row[Event.SEQUENCES]
-    weights = 4 * find_form(kernel.form).words(kernel.depth) * kernel.columns / row[Event.PARTS]
-    flops = 2 * rows * kernel.depth * kernel.columns / row[Event.PARTS]
+    weights = 4 * find_form(kernel.form).words(kernel.depth) * kernel.columns * _share(row)
+    flops = 2 * rows * kernel.depth * kernel.columns * _share(row)
     return {"form": kernel.form, "GFLOP/s": flops / nanoseconds, "GB/s": weights / nanoseconds}
 
 

@@ -35,7 +35,7 @@ from rlxflow.ir.graph import Graph
 
 _WAVE = slice(Job.CHUNKS, Job.TOGETHER)
 _POSITIONS = Job.AXES + AXIS_WORDS.index(Frame.POSITION)
-PARTS = 4  # of a step per thread, where threads work together, for one may be late …
+PARTS = 8  # of a step per thread, where threads work together, for one may be late …
 FEW_TOKENS = 32  # … and 1 for up to so many tokens per thread: beginning a part costs time too
 WAVE_TOKENS = 4096  # tokens per thread between two looks at signals
 

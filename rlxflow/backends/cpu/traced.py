@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.llvm import LoadedCode
 from rlxflow.backends.cpu.memory import address, aligned
 from rlxflow.dtypes import Array
 from rlxflow.quick_dataclass import dataclass
 
 MOST_EVENTS = 1 << 18  # of one call
+WHOLE = 1 << 20
 LOG_HEAD = 2  # words before the events: how many there were, and for how many there is room
 
 
@@ -30,12 +31,11 @@ class Event(IntEnum):
 
     STEP = 0
     FRAME = auto()  # whose address names the thread
-    PARTS = auto()
+    SHARE = auto()  # of the step, in units of 1 / WHOLE
     TOKENS = auto()  # token rows of the chunk
     SEQUENCES = auto()
     START = auto()  # ticks
     STOP = auto()
-    SPARE = auto()
 
 
 EVENT_WORDS = len(Event)
@@ -81,10 +81,11 @@ def _note(module: Module) -> Any:
         number = code.atomic_rmw("add", log, i64(1), "acq_rel")
         room = code.load(code.at(log, 1, I64), typ=I64)
         with code.if_then(code.icmp_signed("<", number, room)):
+            low, high = share(code, frame, i64(WHOLE))
             words = {
                 Event.STEP: step,
                 Event.FRAME: code.ptrtoint(frame, I64),
-                Event.PARTS: read(code, frame, Frame.PARTS),
+                Event.SHARE: code.sub(high, low),
                 Event.TOKENS: read(code, frame, Frame.TOKENS),
                 Event.SEQUENCES: read(code, frame, Frame.SEQUENCES),
                 Event.START: start,

@@ -165,9 +165,10 @@ def test_items_of_a_step_make_up_all_prompts(heads: int, kv_heads: int) -> None:
     for x in (q, keys, values):
         x[:] = rng.standard_normal(x.shape)
     ranges, results = aligned((3, target.row_stride(a.range_floats))), []
-    for parts in (1, 5):
+    for threads, parts in ((1, 1), (5, 5), (1, 3), (2, 12)):
         out, frame, checks = aligned(q.shape), aligned((Frame.SIZE,), np.int64), CheckedCalls(code)
         frame[[Frame.TOKENS, Frame.SEQUENCES, Frame.PARTS, Frame.CACHE_CAPACITY]] = len(q), 3, parts, 300
+        frame[Frame.THREADS] = threads
         frame[list(tables)] = [address(table) for table in tables.values()]
         for part in range(parts):
             frame[Frame.PART] = part
@@ -176,7 +177,7 @@ def test_items_of_a_step_make_up_all_prompts(heads: int, kv_heads: int) -> None:
             run(*map(address, (frame, q, keys, values)), None, address(ranges), address(out))
             checks.end(["test"])
         results.append(out)
-    assert np.array_equal(*results)
+    assert all(np.array_equal(results[0], out) for out in results)
     plain = replace(PLAIN, shape=a.group.shape)
     for s, (span, first) in enumerate(zip(spans, tables[Frame.OFFSETS], strict=False)):
         asked, got = (x[first : first + len(span)].reshape(len(span), kv_heads, -1, 32) for x in (q, out))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlxflow.backends.cpu.code import I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.job import COUNTER_WORDS
 from rlxflow.backends.cpu.kernels.sync import in_parts
 from rlxflow.backends.cpu.llvm import LoadedCode, compile_text, host_target
@@ -93,3 +93,30 @@ def test_every_part_is_done_once(notes: Callable[[Array, Array], None], threads:
     for worker in workers:
         worker.join(60)
     assert sorted(part for log in logs for part in done(log)) == list(range(parts))
+
+
+@pytest.mark.parametrize(
+    ("threads", "parts", "count"), [(1, 1, 7), (2, 2, 5), (2, 16, 1000), (3, 24, 10), (2, 8, 0)]
+)
+def test_parts_of_a_run_become_smaller(threads: int, parts: int, count: int) -> None:
+    target = host_target()
+    module = Module(target)
+
+    def body(code: Code, words: Value, out: Value) -> None:
+        for i, value in enumerate(share(code, words, code.get(out, 0, I64))):
+            code.put(value, code.at(out, i, I64))
+
+    module.function("range", [PTR, PTR], body, export="range")
+    code = LoadedCode(compile_text(str(module.ir), target), target)
+    function = code.function("range", ctypes.c_void_p, ctypes.c_void_p)
+    ranges = np.zeros((parts, 2), np.int64)
+    for part in range(parts):
+        words = frame(0, threads, parts, zeros(threads))
+        words[Frame.PART], ranges[part, 0] = part, count
+        function(address(words), address(ranges[part]))
+    assert ranges[0, 0] == 0 and ranges[-1, 1] == count
+    assert (ranges[1:, 0] == ranges[:-1, 1]).all()
+    sizes = np.diff(ranges)[:, 0].reshape(threads, -1)
+    size = parts // threads
+    wanted = count / threads * (2 * np.arange(size, 0, -1) - 1) / size**2
+    assert (abs(sizes - wanted) <= 1).all()

@@ -147,7 +147,7 @@ def run_kernel(kernel: Quantise, x: Array, out: Array, target: str) -> None:
     emit_controls(module)
     code = LoadedCode(compile_text(str(module.ir), module.target), module.target)
     frame = aligned((Frame.SIZE,), np.int64)
-    frame[Frame.TOKENS], frame[Frame.PARTS] = len(x), 1
+    frame[[Frame.TOKENS, Frame.PARTS, Frame.THREADS]] = len(x), 1, 1
     checks = CheckedCalls(code)
     checks.begin([frame, x, out])
     code.function("test", *[ctypes.c_void_p] * 3)(*map(address, (frame, x, out)))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence as Items
 from typing import Any
 
 from rlxflow.backends.cpu.code import I32, I64, PTR, Code, Module, Value, i64
-from rlxflow.backends.cpu.frame import Frame, read
+from rlxflow.backends.cpu.frame import Frame, read, share
 from rlxflow.backends.cpu.kernels import bfloat_attention, several_tokens
 from rlxflow.backends.cpu.kernels.bfloat_attention import bfloat_item
 from rlxflow.backends.cpu.kernels.bfloat_tile import RoundedAttention
@@ -116,20 +116,32 @@ def every_item(
     items: Callable[[Sequence], Value],
     run: Callable[[Value, Sequence, Value], None],
 ) -> None:
-    """`run(sequence number, sequence, item)` for this thread's share of all items: every so manieth one, for
-    later ones take longer."""
+    """`run(sequence number, sequence, item)` for this part's share of all items.
+
+    A range of them where a thread has several parts; else every so manieth one, for those of a sequence may
+    take longer than others.
+    """
     part, parts = read(code, frame, Frame.PART), read(code, frame, Frame.PARTS)
+    few = _few_parts(code, frame)
+    sequences = read(code, frame, Frame.SEQUENCES)
+
+    def add(number: Value, total: tuple[Value, ...]) -> tuple[Value, ...]:
+        return (code.add(total[0], items(sequence_at(code, frame, number, last))),)
+
+    low, high = share(code, frame, code.loop(0, sequences, 1, add, (i64(0),))[0])
 
     def one(number: Value, carried: tuple[Value, ...]) -> tuple[Value, ...]:
         (before,) = carried
         sequence = sequence_at(code, frame, number, last)
         count = items(sequence)
-        first = code.sub(part, code.srem(before, parts))
-        first = code.select(code.icmp_signed("<", first, i64(0)), code.add(first, parts), first)
-        code.loop(first, count, parts, lambda item, _: run(number, sequence, item))
+        turn = code.sub(part, code.srem(before, parts))
+        turn = code.select(code.icmp_signed("<", turn, i64(0)), code.add(turn, parts), turn)
+        first = code.select(few, turn, code.maximum(code.sub(low, before), i64(0)))
+        stop = code.select(few, count, code.minimum(code.sub(high, before), count))
+        code.loop(first, stop, code.select(few, parts, i64(1)), lambda item, _: run(number, sequence, item))
         return (code.add(before, count),)
 
-    code.loop(0, read(code, frame, Frame.SEQUENCES), 1, one, (i64(0),))
+    code.loop(0, sequences, 1, one, (i64(0),))
 
 
 @dataclass(frozen=True)
@@ -181,14 +193,21 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
         ranges: Value,
         out: Value,
     ) -> None:
-        def items(s: Sequence) -> Value:
+        def blocks(s: Sequence) -> Value:
+            """Of tokens, or of keys of a single one."""
             size = tokens_of_items(code, frame, s)
-            blocks = code.sdiv(code.sub(code.add(s.length, size), i64(1)), size)
-            parts = code.select(_single(code, s), ranges_of(code, a, s.position).count, blocks)
-            return code.mul(parts, i64(a.kv_heads))
+            several = code.sdiv(code.sub(code.add(s.length, size), i64(1)), size)
+            return code.select(_single(code, s), ranges_of(code, a, s.position).count, several)
+
+        def items(s: Sequence) -> Value:
+            return code.mul(blocks(s), i64(a.kv_heads))
 
         def run(number: Value, s: Sequence, item: Value) -> None:
-            part, kv_head = code.sdiv(item, i64(a.kv_heads)), code.srem(item, i64(a.kv_heads))
+            few, count, kv_heads = _few_parts(code, frame), blocks(s), i64(a.kv_heads)
+            # later tokens see more keys: in a range they come first, so that a step ends in small items
+            part = code.sub(code.sub(count, i64(1)), code.srem(item, count))
+            part = code.select(few, code.sdiv(item, kv_heads), part)
+            kv_head = code.select(few, code.srem(item, kv_heads), code.sdiv(item, count))
             head = code.mul(kv_head, i64(group.heads))
             batch = caller_row(code, frame, "sequence", number)
             row = code.add(code.mul(batch, i64(a.kv_heads)), kv_head)
@@ -232,6 +251,11 @@ def cached_attention_kernel(module: Module, a: CachedAttention) -> Value:
         every_item(code, frame, a.last, items, run)
 
     return module.function(("cached attention", a), [PTR] * 7, body)
+
+
+def _few_parts(code: Code, frame: Value) -> Value:
+    """Whether threads have one part of a step each."""
+    return code.icmp_signed("<=", read(code, frame, Frame.PARTS), read(code, frame, Frame.THREADS))
 
 
 def _single(code: Code, s: Sequence) -> Value:
