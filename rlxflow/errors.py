@@ -137,6 +137,16 @@ class TruncationWarning(UserWarning):
         super().__init__(f"texts cut at the model's {max_length} tokens: {len(texts)} of {of}")
 
 
+def raised_at(error: BaseException) -> str:
+    """file:line where an error was raised, or the line that Python could not read."""
+    import traceback
+
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """ "did you mean 'x'?" for the nearest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -56,6 +56,8 @@ def _specs(stage: Stage, path: str) -> tuple[tuple[WeightSpec, ...], Problem | N
         for spec in specs:
             if not isinstance(spec, WeightSpec):
                 raise TypeError(f"{type(spec).__name__} is not a WeightSpec")
+            if not isinstance(spec.key, str):
+                raise TypeError(f"the key {spec.key!r} is not a string")
             shape(0 if d is None else d for d in spec.shape)
     except Exception as error:
         message = f"weights() failed: {type(error).__name__}: {printable(error)}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 
 from rlxflow.dtypes import DType, f32
-from rlxflow.errors import FlowError, RlxError, nearest, printable
+from rlxflow.errors import FlowError, RlxError, nearest, printable, raised_at
 from rlxflow.flow.stage import Stage, stage_label
 from rlxflow.flow.state import FlowState
 from rlxflow.ir.builder import GraphBuilder
@@ -83,7 +82,7 @@ class Emit:
     def optional_weight(self, key: str) -> Value | None:
         """The weight of this key, or None where it is optional and the source does not have it."""
         if key not in self._weights:
-            hint = nearest(key, self._weights) or "list it in the stage's weights()"
+            hint = nearest(str(key), self._weights) or "list it in the stage's weights()"
             raise self.error("RLX-F003", f"weight {key!r} is not declared by any stage", hint)
         found = self._weights[key]
         if found is None:
@@ -196,9 +195,8 @@ class Emit:
 def _problem(error: Exception, path: str) -> Problem:
     if isinstance(error, RlxError):
         return Problem(error.code, error.message, error.where or path, error.hint, error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
     message = f"the stage raised {type(error).__name__}: {printable(error)}"
-    return Problem("RLX-F024", message, path, f"see {last.filename}:{last.lineno}", error)
+    return Problem("RLX-F024", message, path, f"see {raised_at(error)}", error)
 
 
 def labelled(stages: tuple[Stage, ...]) -> Iterator[tuple[str, Stage]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import rlxflow
-from rlxflow.errors import ConfigError, PluginError, nearest, printable
+from rlxflow.errors import ConfigError, FlowError, PluginError, RlxError, nearest, printable, raised_at
 from rlxflow.flow.config import RecipeConfig
 from rlxflow.flow.flow import ModelFlow
 from rlxflow.quick_dataclass import dataclass
@@ -56,7 +56,18 @@ class Recipe:
         return self.config_class.parse(raw, where)
 
     def flow(self, config: Any) -> ModelFlow:
-        return self.build_flow(config)
+        what = f"the function that makes the flow of recipe {self.model_type!r}"
+        try:
+            flow: object = self.build_flow(config)
+        except RlxError:
+            raise
+        except Exception as error:
+            message = f"{what} raised {type(error).__name__}: {printable(error)}"
+            raise FlowError(message, code="RLX-F027", where=raised_at(error), hint="mend it there") from error
+        if not isinstance(flow, ModelFlow):
+            message = f"{what} returned {type(flow).__name__}, not a flow"
+            raise FlowError(message, code="RLX-F027", hint="return the flow: every method gives a new one")
+        return flow
 
 
 def expected_places(recipe: ModelRecipe, config: RecipeConfig) -> Mapping[str, int] | None:
@@ -81,7 +92,7 @@ def find_recipe(model_type: str) -> ModelRecipe:
                 code="RLX-X003",
                 hint="rename the third-party recipe's model_type",
             )
-        return _checked(model_type, _module(module))
+        return _module(module)
     if model_type in third_party:
         point = third_party[model_type]
         try:
@@ -136,9 +147,8 @@ def _by_likelihood(architecture: str) -> Iterator[str]:
 def _checked(model_type: str, recipe: object) -> ModelRecipe:
     if not isinstance(recipe, ModelRecipe):
         message = f"the recipe for {model_type!r} is {type(recipe).__name__}"
-        raise PluginError(
-            message, code="RLX-X005", hint="give a rlxflow.Recipe, or an object with its members"
-        )
+        hint = "give a rlxflow.Recipe, or an object with its members; a file of recipes/ names it RECIPE"
+        raise PluginError(message, code="RLX-X005", hint=hint)
     return recipe
 
 
@@ -152,8 +162,15 @@ def _built_in() -> set[str]:
     return {module.name for module in pkgutil.iter_modules(package.__path__)}
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(f"rlxflow.recipes.{name}").RECIPE
+def _module(name: str) -> ModelRecipe:
+    """The recipe of a file of `recipes/`; raises `PluginError` for one that is unfinished."""
+    try:
+        module = importlib.import_module(f"rlxflow.recipes.{name}")
+    except Exception as error:
+        message = f"recipe {name!r} does not load: {type(error).__name__}: {printable(error)}"
+        hint = "mend the file, or move it out of the folder"
+        raise PluginError(message, code="RLX-X004", where=raised_at(error), hint=hint) from error
+    return _checked(name, getattr(module, "RECIPE", None))
 
 
 def _third_party() -> dict[str, Any]:

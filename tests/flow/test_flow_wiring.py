@@ -23,6 +23,7 @@ from rlxflow.flow.flow import ModelFlow
 from rlxflow.ir.op import OPS, op
 from rlxflow.ir.values import Type, Value
 from rlxflow.ops.elementwise import neg
+from rlxflow.stages.ffn import GatedMlpStage
 from rlxflow.stages.rope import RopeTablesStage
 
 
@@ -154,3 +155,10 @@ def test_plain_arrays_are_no_source_of_weights() -> None:
         with pytest.raises(WeightsError) as caught:
             flow.build(given)  # type: ignore[arg-type]
         assert caught.value.code == "RLX-W051" and "MapWeights" in caught.value.hint
+
+
+def test_an_argument_in_a_key_s_place_is_told_as_such() -> None:
+    """GatedMlpStage takes three keys; a prefix and sizes are what other stages take."""
+    flow = ModelFlow("m").input("x", ("B", 4), "f32").stage(GatedMlpStage("mlp", 4, 8))  # type: ignore[arg-type]
+    first, *_ = flow.output("y").check()
+    assert first.code == "RLX-F023" and "the key 4 is not a string" in first.message

@@ -14,7 +14,7 @@ import pytest
 
 import rlxflow
 from rlxflow import ModelFlow, Recipe
-from rlxflow.errors import ConfigError, PluginError
+from rlxflow.errors import ConfigError, FlowError, PluginError
 from rlxflow.flow.recipe import find_gguf_recipe
 
 # As published; the parameter counts are those of the models' cards and safetensors headers.
@@ -264,6 +264,50 @@ def test_a_recipe_that_cannot_be_used(name: str, loaded: Any, code: str, hint: s
     with pytest.raises(PluginError) as caught:
         rlxflow.find_recipe(name)
     assert caught.value.code == code and hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said", "place"),
+    [
+        ("import numpy\ndef flow(config:\n", "RLX-X004", "SyntaxError", "unfinished.py:2"),
+        ("import no_such_module\n", "RLX-X004", "no_such_module", "unfinished.py:1"),
+        ("from rlxflow import NoSuchStage\n", "RLX-X004", "NoSuchStage", "unfinished.py:1"),
+        ("\n1 / 0\n", "RLX-X004", "ZeroDivisionError", "unfinished.py:2"),
+        ("recipe = 1\n", "RLX-X005", "NoneType", ""),
+        ("RECIPE = 1\n", "RLX-X005", "int", ""),
+    ],
+)
+def test_a_recipe_file_that_is_unfinished(
+    text: str, code: str, said: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its author is told the line; the models of other recipes load all the same."""
+    import rlxflow.recipes
+
+    (tmp_path / "unfinished.py").write_text(text)
+    monkeypatch.setattr(rlxflow.recipes, "__path__", [*rlxflow.recipes.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "rlxflow.recipes.unfinished", raising=False)
+    for use in (lambda: rlxflow.find_recipe("unfinished"), rlxflow.recipe_names):
+        with pytest.raises(PluginError) as caught:
+            use()
+        assert caught.value.code == code and said in caught.value.message
+        assert caught.value.where.endswith(place) and caught.value.hint
+    assert rlxflow.find_recipe("llama").model_type == "llama"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda config: config.no_such_field, "AttributeError"),
+        (lambda: None, "TypeError"),
+        (lambda config: None, "NoneType, not a flow"),
+    ],
+)
+def test_a_recipe_whose_function_fails(make: Any, said: str) -> None:
+    with pytest.raises(FlowError) as caught:
+        Recipe("tiny", TINY.config_class, make).flow(object())
+    assert (
+        caught.value.code == "RLX-F027" and said in caught.value.message and "'tiny'" in caught.value.message
+    )
 
 
 def test_a_checkout_that_is_not_installed_has_its_recipes() -> None:
