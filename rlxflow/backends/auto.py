@@ -65,7 +65,8 @@ class AutoBackend:
                 why = _reason(error)
         else:
             why = self._why_not
-        sys.stderr.write(f"{graph.name}: runs on the reference backend, which is slow: {why}\n")
+        if sys.stderr is not None:
+            sys.stderr.write(f"{graph.name}: runs on the reference backend, which is slow: {why}\n")
         return self._reference.compile(graph, weights, profile)
 
 

@@ -10,13 +10,17 @@ import os
 import sys
 import traceback
 import unicodedata
+from pathlib import Path
 from typing import Any, TextIO
 
 from rlxflow.errors import RlxError, printable
 
 
 def prepare() -> None:
-    """No character that a terminal cannot show is an error: it is written as an escape."""
+    """Closed streams are empty; no character that a terminal cannot show is an error: it is an escape."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # its number would go to the next file that is opened
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (stays open)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -56,9 +60,8 @@ def write(text: str) -> None:
 
 
 def flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def abandon_output() -> None:

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines() -> list[str]:
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin.isatty():
         hint = "give them as arguments, or lines on standard input"
         raise InputError("there are no texts", code="RLX-R060", where="rlxflow embed", hint=hint)
     return [line.removesuffix("\n").removesuffix("\r") for line in sys.stdin]

@@ -212,4 +212,5 @@ def wanted_graph(built: BuiltModel, outputs: Iterable[str] | None) -> Graph:
 
 
 def _say(name: str, before: Graph, after: Graph) -> None:
-    sys.stderr.write(f"{after.name}: {name} {len(before.nodes)} → {len(after.nodes)} nodes\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"{after.name}: {name} {len(before.nodes)} → {len(after.nodes)} nodes\n")

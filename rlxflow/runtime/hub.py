@@ -46,7 +46,7 @@ def _no_path(path: object, why: str) -> WeightsError:
 def cache_folder() -> Path:
     if os.environ.get("HF_HUB_CACHE"):
         return Path(os.environ["HF_HUB_CACHE"])
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")  # noqa: PTH111 (never fails)
     return Path(home) / "hub"
 
 

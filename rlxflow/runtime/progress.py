@@ -12,7 +12,12 @@ from contextlib import contextmanager
 def bar(
     total: int, what: str, show: bool | None = None, unit: str = "it"
 ) -> Iterator[Callable[[int], object]]:
-    """A bar to advance by counts. `show` None: only on a terminal, and not with RLXFLOW_PROGRESS=0."""
+    """A bar to advance by counts. `show` None: only on a terminal, and not with RLXFLOW_PROGRESS=0.
+
+    There is none in a process without standard error.
+    """
+    if sys.stderr is None:
+        show = False
     if show is None:
         show = sys.stderr.isatty() and os.environ.get("RLXFLOW_PROGRESS", "1") != "0"
     if not show:

@@ -38,6 +38,26 @@ def test_verify_names_damaged_files(cli: Cli, folder: Path) -> None:
     assert shown.code == 1 and "damaged" in shown.out and path.name[:12] in shown.out
 
 
+def test_without_a_home_nothing_is_kept(
+    cli: Cli, bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user of a container that no one named: neither HOME nor an entry of its own."""
+    for variable in ("RLXFLOW_CACHE", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HF_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    assert cli("embed", bert, "a cat").code == 0
+    assert "0 files, 0 damaged, 0.0 MB in no folder that can be used" in cli("cache", "list").out
+    assert cli("cache", "list", "--json").data == {"folder": None, "files": []}
+    assert cli("doctor").code == 0
+    assert "RLX-W004" in cli("embed", "org/model", "a cat").err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_may_be_asked_is_told(cli: Cli) -> None:
+    assert "ACTION: list, verify, clear" in cli("cache").err
+
+
 def test_clear(cli: Cli, folder: Path) -> None:
     assert cli("cache", "clear", "--json").data["removed"] == 2
     assert not list(folder.iterdir())

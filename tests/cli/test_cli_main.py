@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from model_files import write_json
 from safetensors.numpy import load_file, save_file
 
 from rlxflow.cli import doctor
-from rlxflow.cli.main import COMMANDS
+from rlxflow.cli.main import COMMANDS, main
 from rlxflow.codes import CODES
 
 Cli = Callable[..., Result]
@@ -261,6 +262,23 @@ def test_a_full_disk_is_an_error() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(b"RLX-R061")
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_is_an_empty_one(
+    name: str, bert: str, llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services may start a process without any of the three; Python then has None in their places."""
+    for argv in (
+        ("embed", bert, "a cat"),
+        ("generate", llama, "the cat", "--max-new-tokens=2"),
+        ("chat", llama),
+    ):
+        monkeypatch.setattr(sys, name, None)
+        if name != "stdin":
+            monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
+        assert main([*argv, "--set", "passes.verbose=true"]) == 0
+        getattr(sys, name).close()
 
 
 ODD = [

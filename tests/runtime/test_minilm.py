@@ -93,6 +93,14 @@ def test_the_model_is_callable_on_ids(
     assert np.array_equal(result["embedding"][0], together[8])
 
 
+@pytest.mark.parametrize("progress", [None, True])
+def test_there_is_no_progress_without_stderr(
+    model: rlxflow.Model, progress: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)  # as in a program with windows only
+    assert model.embed("a text", progress=progress).shape == (1, 384)
+
+
 def test_progress_is_drawn_on_stderr_only_when_asked(
     model: rlxflow.Model, capfd: pytest.CaptureFixture
 ) -> None:

@@ -116,11 +116,11 @@ def cache_folder() -> Path | None:
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen == "":
         return None
-    folder = Path(chosen) if chosen is not None else _default_folder()
     try:
+        folder = Path(chosen) if chosen is not None else _default_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: nothing tells where the user's home is
         return None
     if not stat.S_ISDIR(found.st_mode):
         return None
