@@ -50,11 +50,13 @@ def find_anchors(
 ) -> list[Anchor]:
     """Every anchor, operands before users; one per value, a second one where the reference has two arrays.
 
-    Graph outputs that the reference has too are anchors as well.
+    Of a module that runs again (ALBERT's layer) the reference holds the first run, and so the first has
+    anchors. Graph outputs that the reference has too are anchors as well.
     """
     to_reference = _paths(plan, reference)
     made: dict[Value, Anchor] = {}
     read: dict[Value, list[Anchor]] = {}
+    ran: set[tuple[str, str]] = set()
     for node in graph.nodes:
         for module, columns in _modules(node, plan):
             recorded = reference.modules.get(to_reference(module), {})
@@ -64,13 +66,16 @@ def find_anchors(
                 del sides["in"]  # ids, or positions
             for side, (value, part) in sides.items():
                 expected = _fitting(recorded.get(side), value, part, sizes)
-                if expected is not None:
-                    own = "" if part is None else f"[{part.start}:{part.stop}]"
-                    anchor = Anchor(to_reference(module) + own, side, value, expected)
-                    if side == "out":
-                        made[value] = anchor
-                    else:
-                        read.setdefault(value, []).append(anchor)
+                own = "" if part is None else f"[{part.start}:{part.stop}]"
+                name = to_reference(module) + own
+                if expected is None or (name, side) in ran:
+                    continue
+                ran.add((name, side))
+                anchor = Anchor(name, side, value, expected)
+                if side == "out":
+                    made[value] = anchor
+                elif value.node.op.name != "input":  # which is given
+                    read.setdefault(value, []).append(anchor)
     for name, value in graph.outputs.items():
         expected = _fitting(reference.outputs.get(name), value, None, sizes)
         if expected is not None:

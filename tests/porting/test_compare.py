@@ -14,6 +14,7 @@ from faults import FAULTS, original, plant
 from model_files import write_model
 from recorded_models import file_of
 
+from rlxflow import MapWeights, ModelFlow
 from rlxflow.cli.main import main
 from rlxflow.errors import InputError, RlxError
 from rlxflow.inspect.examine import examine
@@ -86,6 +87,23 @@ def test_a_prefix_on_either_side_is_found(tmp_path: Path) -> None:
     model, reference = sound(tmp_path, "bert")
     named = {f"bert.{path}": sides for path, sides in reference.modules.items()}
     assert len(compare(model, replace(reference, modules=named)).rows) == len(compare(model, reference).rows)
+
+
+def test_of_a_module_that_runs_again_the_first_run_is_compared() -> None:
+    """As ALBERT's one layer does: what was recorded of it is no later run's."""
+    random = np.random.default_rng(0)
+    w, b = (random.standard_normal(shape).astype(np.float32) for shape in ((8, 8), (8,)))
+    x = random.standard_normal((2, 3, 8)).astype(np.float32)
+    again = ModelFlow("again").input("x", ("B", "S", 8), "f32")
+    for _ in range(3):
+        again = again.linear("layer.weight", 8, bias_key="layer.bias")
+    model = again.output("y").build(MapWeights({"layer.weight": w, "layer.bias": b}))
+    first = x @ w.T + b
+    last = (first @ w.T + b) @ w.T + b
+    for wrong in (0, 1):
+        found = compare(model, Activations({"x": x}, {"y": last + wrong}, {"layer": {"in": x, "out": first}}))
+        assert [row.module for row in found.rows] == ["layer", "output y"]
+        assert found.agrees is not bool(wrong)
 
 
 def test_the_compiled_backend_is_compared_too(tmp_path: Path) -> None:
