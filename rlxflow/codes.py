@@ -200,7 +200,7 @@ CODES: dict[str, str] = {
     "RLX-R031": "logits or a history that cannot be sampled from",
     "RLX-R032": "a prompt cache that this call cannot use",
     "RLX-R033": "no such way of speculating, or not with this model",
-    "RLX-R034": "a setting of generation that does not exist",
+    "RLX-R034": "a setting of generation that does not exist, or that no prompt of the call would get",
     "RLX-R040": "embed_images on a model that does not embed images",
     "RLX-R041": "images without Pillow",
     "RLX-R042": "an image of a kind or size that the model does not take",

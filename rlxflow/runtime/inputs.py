@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import prod
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -117,9 +118,17 @@ def names_of(outputs: object) -> tuple[str, ...]:
     return tuple(outputs)
 
 
+def is_count(value: Any) -> bool:
+    """Whether this is an integer of 0 or more, Python's or NumPy's."""
+    try:
+        return not isinstance(value, bool) and index(value) >= 0
+    except TypeError:
+        return False
+
+
 def want_batch_size(size: object) -> None:
     """Raise `InputError` (R022) for what is not a count of rows."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if not is_count(size) or size == 0:
         message = f"batch_size is {printable(repr(size), 40)}"
         raise InputError(message, code="RLX-R022", where="batch_size=", hint="give a positive integer")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from rlxflow.errors import InputError, nearest, printable
 from rlxflow.quick_dataclass import dataclass
 from rlxflow.runtime.chat_template import render_chat
+from rlxflow.runtime.inputs import is_count
 from rlxflow.runtime.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -72,17 +73,17 @@ class Request:
         Raises `InputError`: R024 for a number of new tokens that is not a count, R026 for too long a prompt.
         """
         count = self.max_new_tokens
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if not is_count(count):
             hint = "give an integer of 0 or more"
             message = f"max_new_tokens is {printable(repr(count), 40)}"
             raise InputError(message, code="RLX-R024", where="max_new_tokens=", hint=hint)
         last = model.max_positions
         if last is None:
-            return count
+            return int(count)
         if num_prompt_tokens > last:
             message = f"the prompt has {num_prompt_tokens} tokens, the model takes {last}"
             raise InputError(message, code="RLX-R026", where=model.name, hint="shorten the prompt")
-        return min(count, last - num_prompt_tokens)
+        return min(int(count), last - num_prompt_tokens)
 
 
 def prompt_ids(model: Model, tokenizer: Tokenizer, prompt: Any) -> list[int]:
@@ -113,12 +114,17 @@ def as_requests(prompt: object, settings: Settings) -> list[Request] | None:
 
     A list of messages is one prompt; a list of texts, of lists of messages or of requests is several.
     Requests keep their own settings, all other prompts get `settings`. Raises `InputError` (R034) for a
-    setting that does not exist.
+    setting that does not exist, and for settings beside requests alone, which none of them would get.
     """
     for name in settings:
         if name not in Settings.__annotations__:
             hint = nearest(name, Settings.__annotations__) or f"known: {', '.join(Settings.__annotations__)}"
             raise InputError(f"there is no setting {name!r}", code="RLX-R034", where=f"{name}=", hint=hint)
+    prompts = prompt if isinstance(prompt, Sequence) else (prompt,)
+    if settings and prompts and all(isinstance(item, Request) for item in prompts):
+        name = next(iter(settings))
+        message = f"{name} is given beside requests, which have settings of their own"
+        raise InputError(message, code="RLX-R034", where=f"{name}=", hint=f"write Request(…, {name}=…)")
     if isinstance(prompt, str | Mapping) or not isinstance(prompt, Sequence) or not prompt:
         return None
     if isinstance(prompt[0], Mapping) or not isinstance(prompt[0], str | Sequence | Request):

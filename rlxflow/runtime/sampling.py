@@ -10,6 +10,7 @@ import numpy as np
 
 from rlxflow.dtypes import Array
 from rlxflow.errors import InputError, printable
+from rlxflow.runtime.inputs import is_count
 
 _FIRST_LOOK = 1024  # candidates sorted before the whole vocabulary is, to find the nucleus
 _BLOCK = 64  # a large vocabulary is searched by the sums and maxima of its blocks first
@@ -180,7 +181,7 @@ def _number(name: str, value: Any, low: float, high: float, above: bool = False)
 
 
 def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 0:
+    if not is_count(value):
         _refuse(name, value, "give an integer of 0 or more")
     return int(value)
 

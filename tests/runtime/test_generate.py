@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import rlxflow
+from rlxflow import Request
 from rlxflow.errors import RlxError
 
 PROMPT = "the cat"
@@ -140,6 +141,11 @@ def test_seeds(model: rlxflow.Model) -> None:
     assert text(np.int64(7)) == text(7)  # type: ignore[arg-type]
 
 
+def test_counts_may_be_numpy_integers(model: rlxflow.Model) -> None:
+    count: Any = np.int64(5)
+    assert len(model.generate(PROMPT, max_new_tokens=count).token_ids) == 5
+
+
 MESSAGES = [{"role": "user", "content": "hi"}]
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-prompt": ({"prompt": ""}, "RLX-R027", "some text"),
@@ -147,11 +153,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "token-ids": ({"prompt": [5, 6]}, "RLX-R028", "model(input_ids=…)"),
     "one-message": ({"prompt": MESSAGES[0]}, "RLX-R028", "list of messages"),
     "setting-of-another-library": ({"max_tokens": 5}, "RLX-R034", "'max_new_tokens'"),
+    "setting-beside-a-request": ({"prompt": Request(PROMPT)}, "RLX-R034", "Request(…, max_new_tokens=…)"),
+    "setting-beside-requests": ({"prompt": [Request(PROMPT)]}, "RLX-R034", "Request(…, max_new_tokens=…)"),
     "no-cache": ({"cache": 5}, "RLX-R032", "new_cache()"),
     "no-template": ({"prompt": MESSAGES}, "RLX-T030", "plain string"),
     "half-a-surrogate": ({"prompt": "a\ud800"}, "RLX-T010", "Unicode"),
     "negative-count": ({"max_new_tokens": -1}, "RLX-R024", "0 or more"),
     "float-count": ({"max_new_tokens": 5.0}, "RLX-R024", "0 or more"),
+    "array-count": ({"max_new_tokens": np.array([1, 2])}, "RLX-R024", "0 or more"),
+    "array-seed": ({"seed": np.array([1, 2])}, "RLX-R030", "0 or more"),
     "bool-count": ({"max_new_tokens": True}, "RLX-R024", "0 or more"),
     "negative-temperature": ({"temperature": -0.1}, "RLX-R030", "0 or more"),
     "nan-temperature": ({"temperature": float("nan")}, "RLX-R030", "finite"),
