@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlxflow.backends.cpu.constants import constant_values
 from rlxflow.backends.cpu.describe import Describer, Source
-from rlxflow.backends.cpu.domain import Domain, View, rows_of, token_axes
+from rlxflow.backends.cpu.domain import VIEWS, Domain, View, rows_of, rows_of_shape, token_axes
 from rlxflow.backends.cpu.drafts import Coded, Draft, KeyRows, Records, Unit
 from rlxflow.backends.cpu.expression import PICKED, REDUCTIONS, strip
 from rlxflow.backends.cpu.form import find_form, form_for, table_form
@@ -64,6 +64,28 @@ class Drafter:
             raise BackendError(message, code="RLX-B003", where=graph.name, hint=hint)
         self.units = self._units()
         self.unit_of = {r.root: u for u in self.units for r in u.members}
+        for unit in self.units:
+            root, below = unit.members[0].root, self._read_alone(unit.members[0])
+            if below is not None:
+                own = self.unit_of[root] = self.unit_of[below]
+                own.over[root] = own.column(below)
+
+    def _read_alone(self, region: Region) -> Value | None:
+        """What a chain of row ops is written over: rows like its own that only it reads, column by column."""
+        if region.kind != "rows" or self._coded_only(region) is not None:
+            return None
+        if {n.op.name for n in region.inside} & {*PICKED, "mean_pool"}:
+            return None
+        own = rows_of(region.root)
+        for value in (v for n in region.inside for v in n.inputs if rows_of_shape(v.shape) == own):
+            used = [value]
+            while used[-1] not in self.regions.by_root and used[-1].node.op.name in VIEWS:
+                used.append(used[-1].node.inputs[0])
+            base, rows = used[-1], rows_of(used[-1])
+            alike = base in self.unit_of and (rows.owner, rows.width) == (own.owner, own.width)
+            if alike and base is not region.root and all(self.graph.use_counts[v] == 1 for v in used):
+                return base
+        return None
 
     def _units(self) -> list[Unit]:
         """Regions in the order they run; products of one x whose tails read constants only are joined,
@@ -288,6 +310,9 @@ class Drafter:
 
     def _rows(self, unit: Unit, nodes: list[Node], root: Value, column: int = 0) -> Draft:
         copy = root is unit.members[0].root
+        if copy:
+            unit = self.unit_of[root]
+            column = unit.column(root)
         expression, sources = self.describe.expression(nodes, root, copy)
         kernel = Rows(expression, Out("buffer", self.target.row_stride(unit.width)))
         return Draft(kernel, [*sources], (unit, column), 0, self._label(root.node))

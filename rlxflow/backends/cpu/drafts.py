@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from rlxflow.backends.cpu.describe import Source
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Unit:
-    """What lies in one buffer: the root of a region, or products of one x side by side."""
+    """What lies in one buffer: the root of a region, or products of one x side by side.
+
+    `over` are roots of row ops that are written over what they alone read, and their columns.
+    """
 
     members: list[Region]
+    over: dict[Value, int] = field(default_factory=dict)
 
     @property
     def axis(self) -> Dim | None:
@@ -33,7 +38,9 @@ class Unit:
         return sum(rows_of(r.root).width for r in self.members)
 
     def column(self, root: Value) -> int:
-        """Where the rows of a member start."""
+        """Where the rows of a member start, or those that are written over it."""
+        if root in self.over:
+            return self.over[root]
         before = self.members[: [r.root for r in self.members].index(root)]
         return sum(rows_of(r.root).width for r in before)
 

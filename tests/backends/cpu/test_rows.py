@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from compare import TARGETS, Program, close, lengths_mask, rand
 
+from rlxflow.backends.cpu.kernels.rows import Rows
 from rlxflow.dtypes import f32, i32, i64
 from rlxflow.ir.dims import dim
 from rlxflow.ir.op import OPS
 from rlxflow.ir.values import Value
 from rlxflow.ops.elementwise import add, div, less, maximum, minimum, mul, sub, where
 from rlxflow.ops.leaves import full, iota
+from rlxflow.ops.linear import linear
 from rlxflow.ops.norm import l2_normalize, layer_norm, rms_norm, softmax
 from rlxflow.ops.pooling import mean_pool
 from rlxflow.ops.shape import broadcast_to, concat, gather, reshape, slice_
@@ -203,3 +205,31 @@ def test_zeros_of_either_sign_are_two_kernels() -> None:
     found = program.compile()({"x": np.full((1, 2, 16), -0.0, np.float32)})
     assert not np.signbit(found["plus"]).any()
     assert np.signbit(found["minus"]).all()
+
+
+@pytest.mark.parametrize("width", [5, 300])
+def test_row_ops_are_written_over_what_they_alone_read(width: int) -> None:
+    rng = np.random.default_rng(width)
+
+    def build(v: Mapping[str, Value], p: Mapping[str, Value]) -> Mapping[str, Value]:
+        alone, twice, given = (linear(v["x"], p[name]) for name in ("a", "b", "c"))
+        heads = reshape(alone, shape=(*BS, 3, width))
+        normed = softmax(rms_norm(heads, p["w"], eps=1e-6))
+        return {
+            "alone": linear(reshape(normed, shape=(*BS, 3 * width)), p["d"]),
+            "twice": linear(softmax(add(softmax(twice), OPS["exp"](twice))), p["d"]),
+            "normed": linear(softmax(given), p["d"]),
+            "given": given,
+        }
+
+    weights = {name: rand(rng, 3 * width, 40, scale=0.2) for name in "abc"}
+    program = Program(
+        build, {"x": ((*BS, 40), f32)}, {**weights, "d": rand(rng, 7, 3 * width), "w": rand(rng, width)}
+    )
+    run = program.compile()
+    steps = [s for s in run.plan.steps if isinstance(s.kernel, Rows) and s.kernel.out.kind == "buffer"]
+    over = [s.kernel.expression.steps[0].op for s in steps if s.addresses[0] in s.addresses[1:]]
+    assert over == ["rms_norm"]
+    assert len(steps) > 2
+    inputs = {"x": rand(rng, 2, 9, 40)}
+    close(run(inputs), program.reference(inputs), 1e-5)
