@@ -157,6 +157,7 @@ CODES: dict[str, str] = {
     "RLX-U010": "a profile demands a clean fusion, and rules found other counts than the recipe expects",
     "RLX-U011": "a profile demands a clean fusion, and the model does not say what to expect",
     "RLX-U020": "a pass or a fusion rule that breaks the graph",
+    "RLX-U021": "a function of a fusion rule that raises, or gives something else than its kind",
     # B: backends
     "RLX-B001": "no backend of that name",
     "RLX-B002": "a decoder program called without a cache state",

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import FAILURE, OK
 from rlxflow.cli.options import add_model, chosen_profile
-from rlxflow.errors import InputError, nearest
+from rlxflow.errors import InputError
 
 if TYPE_CHECKING:
     from rlxflow.flow.built import BuiltModel
     from rlxflow.fusion.pipeline import Optimized
-    from rlxflow.fusion.report import FusionReport
     from rlxflow.ir.graph import Graph
 
 VERIFY_TOLERANCE = 1e-10  # float64
+WITHOUT = {"diff": ("rule",), "bisect": ("rule", "output", "fuse_limit")}  # what means nothing beside them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     from rlxflow.inspect.examine import examine
     from rlxflow.runtime.compile import explain
 
+    _check_options(args)
     profile = chosen_profile(args)
     model = examine(args.path, profile, args.recipe)
     if model.built is None:
         raise next(iter(model.errors.values()))
-    _check_limit(args.fuse_limit)
     if args.bisect:
         return _bisect(args, model.built)
     diffs: dict[str, str] = {}
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
         model.built, args.batch, args.seq, None, args.output, limit=args.fuse_limit, on_pass=keep
     )
     report = optimized.report
-    _check_rule(args.rule, report)
+    if args.rule is not None:
+        report.rule(args.rule)  # which says what rules there are
     if args.verify:
         return _verify(args, optimized)
     if args.json:
@@ -73,16 +74,14 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise InputError(f"--fuse-limit is {limit}", code="RLX-R070", hint="give 0 or more")
-
-
-def _check_rule(name: str | None, report: FusionReport) -> None:
-    known = [r.name for r in report.rules]
-    if name is not None and name not in known:
-        hint = nearest(name, known) or f"rules: {', '.join(sorted(known))}"
-        raise InputError(f"no rule {name!r}", code="RLX-R071", hint=hint)
+def _check_options(args: argparse.Namespace) -> None:
+    for chosen, unused in WITHOUT.items():
+        for name in unused:
+            if getattr(args, chosen) and getattr(args, name) is not None:
+                message = f"--{name.replace('_', '-')} means nothing beside --{chosen}"
+                raise InputError(message, code="RLX-R060", where="rlxflow explain", hint="leave it out")
+    if args.fuse_limit is not None and args.fuse_limit < 0:
+        raise InputError(f"--fuse-limit is {args.fuse_limit}", code="RLX-R070", hint="give 0 or more")
 
 
 def _diff(name: str, before: Graph, after: Graph) -> str:
@@ -101,6 +100,9 @@ def _verify(args: argparse.Namespace, optimized: Optimized) -> int:
     if args.json:
         console.print_json({"ok": good, "tolerance": VERIFY_TOLERANCE, "rules": [asdict(v) for v in found]})
         return OK if good else FAILURE
+    if not found:
+        print("no rewrite was made, so there is nothing to verify")
+        return OK
     width = max((len(v.rule) for v in found), default=4)
     print(f"{'rule':<{width}}  rewrites  tried  error    worst at")
     for v in found:
@@ -120,5 +122,5 @@ def _bisect(args: argparse.Namespace, built: BuiltModel) -> int:
         print("no rewrite changes the numbers")
     else:
         print(f"rewrite {blame.number} of {blame.of}: {blame.rule} at {blame.where}, error {blame.error:.1e}")
-        print(f"see it with --fuse-limit {blame.number} --diff --rule {blame.rule}")
+        print(f"see it with --fuse-limit {blame.number} --diff")
     return OK if blame is None else FAILURE

@@ -130,8 +130,8 @@ class _Search:
     def _take(self, rule: Rule, match: Match) -> None:
         self._found[rule].update(n for n in match.nodes if n.inputs)
         reason = self._banned.get((rule, match.anchor))
-        if reason is None and rule.allow is not None:
-            reason = rule.allow(match, self.facts)
+        if reason is None:
+            reason = rule.refuses(match, self.facts)
         if reason is None:
             reason = self.facts.beyond(rule)
         if reason:

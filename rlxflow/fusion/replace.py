@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from rlxflow.errors import FusionError
 from rlxflow.fusion.match import Match
@@ -61,8 +60,7 @@ def _emit(
 ) -> tuple[Value, ...]:
     if rule.emit is None:
         return builder.node(match.pattern.op, operands, match.attrs).outputs
-    result: Any = rule.emit(*operands, **match.attrs)
-    return result if isinstance(result, tuple) else (result,)
+    return rule.emitted(operands, match.attrs)
 
 
 def _want_types(rule: Rule, match: Match, made: tuple[Value, ...], paths: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, field
 from typing import Any
 
+from rlxflow.errors import InputError, nearest
 from rlxflow.fusion.rule import Facts
 from rlxflow.fusion.rule_report import RuleReport
 from rlxflow.ir.graph import Graph
@@ -63,8 +64,12 @@ class FusionReport:
         return all(rule.clean for rule in self.rules)
 
     def rule(self, name: str) -> RuleReport:
-        """The report of one rule; KeyError for an unknown name."""
-        return {r.name: r for r in self.rules}[name]
+        """The report of one rule; raises `InputError` (R071) for a name that no rule has."""
+        known = {r.name: r for r in self.rules}
+        if name not in known:
+            hint = nearest(name, known) or f"rules: {', '.join(sorted(known))}"
+            raise InputError(f"no rule {name!r}", code="RLX-R071", hint=hint)
+        return known[name]
 
     def __str__(self) -> str:
         from rlxflow.fusion.report_text import report_text

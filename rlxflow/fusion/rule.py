@@ -7,7 +7,7 @@ from dataclasses import field
 from functools import cached_property
 from typing import Any
 
-from rlxflow.errors import FusionError, printable
+from rlxflow.errors import FusionError, RlxError, printable, raised_at
 from rlxflow.fusion.match import Match
 from rlxflow.fusion.trace import Pattern, trace
 from rlxflow.ir.op import Op
@@ -93,6 +93,36 @@ class Rule:
                 code="RLX-U001",
                 hint='decorate the function: @op("fused")',
             )
+
+    def refuses(self, match: Match, facts: Facts) -> str | None:
+        """What `allow` says of a match; raises `FusionError` (U021) where it fails or says something else."""
+        if self.allow is None:
+            return None
+        reason = self._call("allow", self.allow, match, facts)
+        if reason is not None and not isinstance(reason, str):
+            raise self._fault("allow", f"gave {printable(repr(reason), 40)}, neither a reason nor None")
+        return reason
+
+    def emitted(self, operands: tuple[Value | None, ...], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
+        """What `emit` puts in place; raises `FusionError` (U021) where it fails or gives no values."""
+        result = self._call("emit", self.emit, *operands, **attrs)
+        values: tuple[Any, ...] = result if isinstance(result, tuple) else (result,)
+        if not all(isinstance(value, Value) for value in values):
+            raise self._fault("emit", f"gave {printable(repr(result), 40)}, which is no value of the graph")
+        return values
+
+    def _call(self, part: str, function: Any, *args: Any, **named: Any) -> Any:
+        try:
+            return function(*args, **named)
+        except RlxError:
+            raise
+        except Exception as error:
+            message = f"raised {type(error).__name__}: {printable(error)}"
+            raise self._fault(part, message, raised_at(error)) from error
+
+    def _fault(self, part: str, what: str, where: str = "") -> FusionError:
+        message = f"{part} of rule {self.name!r} {what}"
+        return FusionError(message, code="RLX-U021", where=where, hint="see docs/rules.md")
 
     @property
     def makes(self) -> tuple[Op[..., Any], ...]:

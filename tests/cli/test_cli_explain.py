@@ -70,12 +70,28 @@ def test_verify(cli: Cli, llama: str) -> None:
     assert data["ok"] and [r["rule"] for r in data["rules"]] == ["fuse-swiglu"]
 
 
+def test_nothing_to_verify_is_not_told_as_agreement(cli: Cli, llama: str) -> None:
+    for without in (("--fuse-limit", "0"), ("--rule", "fuse-residual-ln")):
+        shown = cli("explain", llama, "--verify", *without)
+        assert (shown.code, shown.out) == (0, "no rewrite was made, so there is nothing to verify\n")
+
+
 def test_bisect(cli: Cli, bert: str) -> None:
     assert cli("explain", bert, "--bisect", "--seq", "4").out == "no rewrite changes the numbers\n"
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--seq", "0"), ("--batch", "-1"), ("--fuse-limit", "-1"), ("--diff", "--verify")]
+    "arguments",
+    [
+        ("--seq", "0"),
+        ("--batch", "-1"),
+        ("--fuse-limit", "-1"),
+        ("--diff", "--verify"),
+        ("--diff", "--rule", "fuse-swiglu"),
+        ("--bisect", "--rule", "fuse-swiglu"),
+        ("--bisect", "--output", "embedding"),
+        ("--bisect", "--fuse-limit", "1"),
+    ],
 )
 def test_wrong_arguments(cli: Cli, bert: str, arguments: tuple[str, ...]) -> None:
     wrong = cli("explain", bert, *arguments)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import goldens
 import numpy as np
@@ -96,6 +97,29 @@ def test_a_rule_without_pattern_is_refused(new_op: Op[..., Value]) -> None:
     with pytest.raises(FusionError, match="which is no op") as caught:
         Rule("fuse-trial", neg.rule)  # type: ignore[arg-type]
     assert caught.value.code == "RLX-U001" and "@op" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("part", "function", "said"),
+    [
+        ("allow", lambda match, facts: 1 / 0, "raised ZeroDivisionError"),
+        ("allow", lambda match: None, "raised TypeError"),
+        ("allow", lambda match, facts: False, "gave False, neither a reason nor None"),
+        ("allow", lambda match, facts: True, "gave True, neither a reason nor None"),
+        ("emit", lambda *operands, **attrs: 1 / 0, "raised ZeroDivisionError"),
+        ("emit", lambda *operands, **attrs: None, "gave None, which is no value"),
+        ("emit", lambda *operands, **attrs: (1, 2), "gave (1, 2), which is no value"),
+    ],
+)
+def test_a_function_of_a_rule_that_fails_is_told_with_the_rule(
+    new_op: Op[..., Value], part: str, function: Any, said: str
+) -> None:
+    new_op.decompose(lambda v, w=None, *, n=1: neg(silu(v)) if w is None else add(neg(silu(v)), w))
+    rule = Rule("faulty", new_op, **{part: function})
+    graph = graph_of(lambda: neg(silu(x())))
+    with pytest.raises(FusionError) as caught:
+        optimize(graph, CompileProfile(), rules=[rule])
+    assert caught.value.code == "RLX-U021" and f"{part} of rule 'faulty' {said}" in caught.value.message
 
 
 def test_what_the_graph_lacks_is_named() -> None:

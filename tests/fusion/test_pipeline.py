@@ -278,3 +278,9 @@ def test_the_report_is_one_screen(model: rlxflow.Model) -> None:
     for seq in (8, 512):
         text = str(model.explain(1, seq))
         assert len(text.splitlines()) <= 40 and max(map(len, text.splitlines())) <= 110
+
+
+def test_a_report_knows_its_rules(plain: Load) -> None:
+    with pytest.raises(InputError) as caught:
+        plain("llama").explain(1, 4).rule("fuse-swiglo")
+    assert caught.value.code == "RLX-R071" and "did you mean 'fuse-swiglu'?" in caught.value.hint
