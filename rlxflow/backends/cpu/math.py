@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import I32, Code, Value
+from rlxflow.backends.cpu.code import I32, Code, Value, f32
 
 # x·P(x²)/Q(x²) on |x| ≤ 4, absolute error 3.2e-7
 ERF_P = (1.128378987312317, 0.19624640047550201, 0.053467102348804474, 0.004003518261015415,
@@ -23,6 +23,10 @@ TANH_Q = (1.0, 0.47115185856819153, 0.02772141806781292, 0.00041996053187176585,
 # e^r on |r| ≤ ln 2 / 2, relative error 3e-9 before rounding
 EXP = (1.0, 1.0, 0.500000004714632, 0.16666415414041166, 0.041666352770387056, 0.008375134774678761,
        0.0013941118940759133)  # fmt: skip
+LOG2_E = 1.4426950408889634
+# e^r on |r| ≤ ln 2 / 64, relative error 5e-8 before rounding, exact at 0; what it is multiplied by
+EXP_SHORT = (1.0, 1.0000146621, 0.5)
+ROOTS = [2 ** (k / 32) for k in range(32)]
 
 # 2^r on |r| ≤ 1/2, relative error 3e-6, exact at 0
 EXP2 = (1.0, 0.6931241932806621, 0.24024098614653946, 0.055906425774982976, 0.009582853235818435)
@@ -48,12 +52,11 @@ def clamp(code: Code, x: Value, low: float, high: float) -> Value:
 
 def exp(code: Code, x: Value) -> Value:
     """eˣ: relative error below 2e-7; results below 2⁻¹²⁶ are 0."""
-    n = code.per_lane("rint", code.fmul(clamp(code, x, -104.0, 104.0), code.fill(1.4426950408889634)))
+    within = clamp(code, x, -104.0, 104.0)
     if code.owner.target.name == "avx512":
-        return _exp_avx512(code, x, n)
-    r = code.fma_(n, code.fill(-0.693359375), x)
-    r = code.fma_(n, code.fill(2.12194440e-4), r)
-    p = polynomial(code, EXP, r)
+        return _exp_avx512(code, within)
+    n = code.per_lane("rint", code.fmul(within, code.fill(LOG2_E)))
+    p = polynomial(code, EXP, _reduced(code, x, n))
     # 1.5·2²³ + n has n in its low bits; 2ⁿ is made in two factors, for n may be -150 or 150
     bits = code.bitcast(code.fadd(n, code.fill(12582912.0)), code.ints)
     whole = code.sub(bits, code.fill_int(0x4B400000))
@@ -64,18 +67,31 @@ def exp(code: Code, x: Value) -> Value:
     return code.select(code.fcmp_unordered("uno", x, x), x, p)
 
 
+def _reduced(code: Code, x: Value, n: Value) -> Value:
+    """x - n·ln 2, for n of few bits."""
+    return code.fma_(n, code.fill(2.12194440e-4), code.fma_(n, code.fill(-0.693359375), x))
+
+
 def _power_of_two(code: Code, n: Value) -> Value:
     return code.bitcast(code.shl(code.add(n, code.fill_int(127)), code.fill_int(23)), code.vector)
 
 
-def _exp_avx512(code: Code, x: Value, n: Value) -> Value:
-    """The same, with 2ⁿ applied by the instruction that handles overflow, underflow and NaN."""
-    x = clamp(code, x, -104.0, 104.0)
-    r = code.fma_(n, code.fill(-0.693359375), x)
-    r = code.fma_(n, code.fill(2.12194440e-4), r)
+def _exp_avx512(code: Code, x: Value) -> Value:
+    """2^(k/32)·eʳ, the first from a table; 2ⁿ is applied by the instruction that handles overflow, underflow
+    and NaN. |x| ≤ 104."""
+    last_bit = code.fill(1.5 * 2**23 / len(ROOTS))  # of a sum with it is 1/32
+    shifted = code.fma_(x, code.fill(LOG2_E), last_bit)
+    n = code.fsub(shifted, last_bit)  # and k / 32
+    r = _reduced(code, x, n)
+    low, high = (
+        ir.Constant(code.vector, [f32(x).constant for x in half]) for half in (ROOTS[:16], ROOTS[16:])
+    )
+    kinds = [code.vector, code.ints, code.vector]
+    look_up = code.owner.intrinsic("llvm.x86.avx512.vpermi2var.ps.512", code.vector, kinds)
+    root = code.call(look_up, [low, code.bitcast(shifted, code.ints), high])  # by the last five bits
+    p = code.fma_(code.fmul(root, r), polynomial(code, EXP_SHORT[1:], r), root)
     kinds = [code.vector, code.vector, code.vector, ir.IntType(16), I32]
     scale = code.owner.intrinsic("llvm.x86.avx512.mask.scalef.ps.512", code.vector, kinds)
-    p = polynomial(code, EXP, r)
     return code.call(scale, [p, n, p, ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)])
 
 
