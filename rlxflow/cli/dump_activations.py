@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rlxflow.porting.activations import write_activations
     from rlxflow.porting.dump import dump_activations
+    from rlxflow.runtime.whole_file import want_place
 
+    want_place(args.output)
     activations = dump_activations(Path(args.path), args.prompt or (), args.seed)
     write_activations(Path(args.output), activations)
     if args.json:

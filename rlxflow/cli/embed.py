@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rlxflow.cli import console
 from rlxflow.cli.exit_codes import OK
 from rlxflow.cli.options import add_model, add_trace, load_model, save_trace
-from rlxflow.errors import InputError, RlxError, TruncationWarning, printable
+from rlxflow.errors import InputError, TruncationWarning, printable
 
 if TYPE_CHECKING:
     from rlxflow.dtypes import Array
@@ -39,13 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from rlxflow.runtime.embed import embed
+    from rlxflow.runtime.whole_file import want_place
 
+    if args.out is not None:
+        want_place(args.out)
     texts = args.texts or _lines()
     model = load_model(args)
     began = time.perf_counter()
     progress = False if args.quiet else None
     cut: list[TruncationWarning] = []
     if model.images is not None:
+        if args.prompt_name is not None:
+            hint = "leave --prompt-name out"
+            raise InputError("images take no prompt", code="RLX-R060", where="rlxflow embed", hint=hint)
         normalize = bool(args.normalize)
         vectors = model.embed_images(
             texts, batch_size=args.batch_size, normalize=normalize, progress=progress
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         console.note(f"{len(texts)} texts in {seconds:.2f} s, {len(texts) / seconds:.1f} texts/s")
     save_trace(args, model)
     cosines = _cosines(vectors) if args.similarity else None
-    if args.out:
+    if args.out is not None:
         _save(args.out, vectors)
     if args.json:
         console.print_json(
@@ -70,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
                 "dimensions": vectors.shape[1],
                 "seconds": seconds,
                 "out": args.out,
-                "embeddings": None if args.out else _numbers(vectors),
+                "embeddings": _numbers(vectors) if args.out is None else None,
                 "similarity": None if cosines is None else _numbers(cosines),
             }
         )
     elif cosines is not None:
         print(_similarity_text(texts, cosines))
-    elif not args.out:
+    elif args.out is None:
         for row in vectors:
             console.print_json(_numbers(row))
     return OK
@@ -119,23 +125,9 @@ def _similarity_text(texts: list[str], cosines: Array) -> str:
 
 def _save(path: str, vectors: Array) -> None:
     """Write a .npy file, whole or not at all."""
-    import os
-    from pathlib import Path
-
     import numpy as np
 
-    target = Path(path)
-    try:
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with unfinished.open("xb") as file:
-                np.save(file, vectors, allow_pickle=False)
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL, or no name at all
-        why = printable(getattr(error, "strerror", None) or error)
-        hint = "name a file in a folder that you may write to"
-        raise RlxError(
-            f"cannot write the file: {why}", code="RLX-R061", where=printable(path), hint=hint
-        ) from error
+    from rlxflow.runtime.whole_file import whole_file
+
+    with whole_file(path) as file:
+        np.save(file, vectors, allow_pickle=False)

@@ -97,7 +97,10 @@ def load_model(args: argparse.Namespace) -> Model:
     With --trace its program is compiled to time its steps.
     """
     from rlxflow.runtime.load import load
+    from rlxflow.runtime.whole_file import want_place
 
+    if getattr(args, "trace", None) is not None:
+        want_place(args.trace)
     progress = False if args.quiet else None
     chosen = chosen_profile(args)
     model = load(args.path, chosen, args.recipe, progress)
@@ -107,7 +110,7 @@ def load_model(args: argparse.Namespace) -> Model:
             console.note(f"profile {profile.source or 'overrides'} trades: {trade}")
     if args.verbose:
         console.note(str(model.report))
-    if getattr(args, "trace", None):
+    if getattr(args, "trace", None) is not None:
         from rlxflow.inspect.trace import traced_model
 
         return traced_model(model)
@@ -116,7 +119,7 @@ def load_model(args: argparse.Namespace) -> Model:
 
 def save_trace(args: argparse.Namespace, model: Model) -> None:
     """Write what --trace asked for."""
-    if args.trace:
+    if args.trace is not None:
         from rlxflow.inspect.trace import write_trace
 
         count = write_trace(model, args.trace)

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rlxflow.backends.cpu.backend import CpuBackend
@@ -19,10 +18,11 @@ from rlxflow.backends.cpu.kernels.gemm import Gemm
 from rlxflow.backends.cpu.limits import measure
 from rlxflow.backends.cpu.plan import PlanStep
 from rlxflow.backends.cpu.traced import WHOLE, Event
-from rlxflow.errors import BackendError, RlxError, printable
+from rlxflow.errors import BackendError
 from rlxflow.inspect.bench import peak_of
 from rlxflow.runtime.compile import compile_graph
 from rlxflow.runtime.model import Model
+from rlxflow.runtime.whole_file import whole_file
 
 PROCESS = 1  # the format wants a process number
 
@@ -59,15 +59,9 @@ def write_trace(model: Model, path: str | os.PathLike[str]) -> int:
     ]
     lost = sum(call.lost for call in program.trace.calls)
     other = {"model": model.name, "limits of one thread": limits, "events that did not fit": lost}
-    try:
-        text = json.dumps({"traceEvents": names + events, "displayTimeUnit": "ms", "otherData": other})
-        Path(path).write_text(text, "utf-8")
-    except (OSError, ValueError) as error:
-        why = printable(getattr(error, "strerror", None) or error)
-        hint = "name a file in a folder that you may write to"
-        raise RlxError(
-            f"cannot write the trace: {why}", code="RLX-R061", where=printable(path), hint=hint
-        ) from error
+    text = json.dumps({"traceEvents": names + events, "displayTimeUnit": "ms", "otherData": other})
+    with whole_file(path) as file:
+        file.write(text.encode())
     return len(events)
 
 

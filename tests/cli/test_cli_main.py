@@ -317,3 +317,17 @@ def test_starting_imports_nothing_heavy(code: str) -> None:
     loaded = set(done.stdout.split("LOADED")[1].split())
     assert "rlxflow" in loaded
     assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("place", ["no/such/folder/x", ".", "pipe", ""])
+@pytest.mark.parametrize("argv", [("embed", "--out"), ("embed", "--trace"), ("dump-activations", "--output")])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    cli: Cli, argv: tuple[str, str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is there, a device say, stays what it is: it would be replaced by a file."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    texts = ("a text",) if argv[0] == "embed" else ()
+    shown = cli(argv[0], "no-such-model", *texts, argv[1], place)
+    assert (shown.code, shown.out) == (1, "") and "RLX-R061" in shown.err
+    assert Path("pipe").is_fifo() and [p.name for p in tmp_path.iterdir()] == ["pipe"]

@@ -97,6 +97,8 @@ def test_the_command_line(vit: Path, arrays: Any, tmp_path: Path, capsys: Any) -
     assert np.array_equal(np.array(rows, np.float32), expected)
     assert main(["embed", str(vit), str(tmp_path / "none.png")]) != 0
     assert "RLX-R043" in capsys.readouterr().err
+    assert main(["embed", str(vit), *paths, "--prompt-name", "query"]) == 2
+    assert "images take no prompt" in capsys.readouterr().err
 
 
 def test_check_and_inspect_know_images(vit: Path, capsys: Any) -> None:
