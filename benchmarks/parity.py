@@ -6,6 +6,7 @@ what the installed rlxflow computes; uses the two model packages where they are 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -153,6 +154,7 @@ def smollm2(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     tiny_models()
     vision_models()
     flux_blocks()

@@ -175,7 +175,7 @@ CODES: dict[str, str] = {
     "RLX-R003": "an input of another type or rank than declared",
     "RLX-R004": "inputs whose sizes contradict each other",
     "RLX-R005": "no output of that name",
-    "RLX-R006": "no input of that name",
+    "RLX-R006": "no input of that name, or inputs without names",
     "RLX-R007": "fewer positions than a slice takes",
     "RLX-R008": "token counts that are negative, or more than the tokens given",
     "RLX-R009": "more positions than a cache holds",

@@ -31,6 +31,10 @@ class InputCheck:
         Arrays may have any strides and may be read-only: they are not written to. Raises `InputError` for a
         missing or unknown input, another dtype or rank than declared, and sizes that contradict each other.
         """
+        if getattr(inputs, "keys", None) is None:
+            hint = f"pass {{{', '.join(f'{name!r}: …' for name in self._graph.inputs)}}}"
+            message = f"inputs are given by name, not as {type(inputs).__name__}"
+            raise InputError(message, code="RLX-R006", where=self._graph.name, hint=hint)
         if not inputs.keys() <= self._graph.inputs.keys():
             name = next(n for n in inputs if n not in self._graph.inputs)
             hint = nearest(name, self._graph.inputs) or f"inputs: {', '.join(self._graph.inputs)}"

@@ -113,6 +113,8 @@ def _nearest_key(section: str, leaf: str) -> str:
     homes = [f"[{key.section}]" for key in keys().values() if key.leaf == leaf]
     if homes:
         return f"{leaf!r} belongs in " + " or ".join(homes)
+    if not section and leaf in HEADER_KEYS:  # of a file; what overrides one has no such line
+        return f"{leaf!r} is for files; name the profile itself, as in --profile encoder"
     here = [key.leaf for key in keys().values() if key.section == section]
     if found := _closest(leaf, here if section else HEADER_KEYS):
         return f"did you mean {found!r}?"

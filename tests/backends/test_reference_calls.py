@@ -53,7 +53,7 @@ def ids_with(value: int, row: int = 0) -> Array:
 
 
 IDS, MASK = tokens([3, 5])
-REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
+REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "R1-more-tokens-than-positions": (
         inputs(**dict(zip(("input_ids", "attention_mask"), tokens([POSITIONS + 1, 2]), strict=True))),
         "RLX-R001", f"id {POSITIONS} is outside a table of {POSITIONS} rows", f"from 0 to {POSITIONS - 1}"),
@@ -77,6 +77,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "R6-batch-twice": (inputs(attention_mask=MASK[[0, 1, 1]]), "RLX-R004", "B = 3 in [B,S], but 2", "agree"),
     "R6-missing": (inputs(attention_mask=None), "RLX-R002", "'attention_mask' is missing", "pass attention_mask=i64[B,S]"),
     "R6-unknown": (inputs(token_type_ids=IDS), "RLX-R006", "no input 'token_type_ids'", "inputs: input_ids, attention_mask"),
+    "R6-without-names": ([IDS, MASK], "RLX-R006", "given by name, not as list", "pass {'input_ids': …, 'attention_mask': …}"),
+    "R6-one-array": (IDS, "RLX-R006", "given by name, not as ndarray", "'input_ids'"),
+    "R6-nothing": (None, "RLX-R006", "given by name, not as NoneType", "'input_ids'"),
     "R6-misspelt": (inputs(attention_masks=MASK), "RLX-R006", "no input 'attention_masks'", "'attention_mask'?"),
 }  # fmt: skip
 

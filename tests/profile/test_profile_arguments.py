@@ -56,7 +56,7 @@ def test_T6_rules_do_not_need_one_another() -> None:
         pytest.param("fusion.polcy=fusable", "RLX-P003", "did you mean 'policy'?", id="T12-typo"),
         pytest.param("policy=fusable", "RLX-P003", "belongs in [fusion]", id="T12-no-section"),
         pytest.param("fusion=fusable", "RLX-P004", "under [fusion]", id="T12-section"),
-        pytest.param("extends=exact", "RLX-P003", "extends", id="T12-extends"),
+        pytest.param("extends=exact", "RLX-P003", "name the profile itself", id="T12-extends"),
         pytest.param("a.b.c.d=1", "RLX-P003", "", id="T12-deep"),
         pytest.param("fusion.policy=fast", "RLX-P004", "one of direct, fusable", id="T12-name"),
         pytest.param("fusion.policy=", "RLX-P004", "one of direct, fusable", id="T12-no-value"),
