@@ -19,7 +19,7 @@ from rlxflow.fusion.regions import form_regions
 from rlxflow.fusion.report import FusionReport, PassReport
 from rlxflow.fusion.rule import Facts, Rule
 from rlxflow.fusion.rule_report import report_rules
-from rlxflow.fusion.rules import all_rules
+from rlxflow.fusion.rules import all_rules, checked_rules
 from rlxflow.fusion.simplify import fold_scale, fold_unit_offset, merge_equal, remove_no_ops
 from rlxflow.fusion.sink import sink_last_token
 from rlxflow.fusion.weight_time import WeightView, hoist
@@ -144,7 +144,7 @@ def optimize(
     run.step("fold-scale", fold_scale)
     if not profile.passes.dce:
         run.notes.append(("dce", "passes.dce = false has no effect: a graph never holds a dead node"))
-    known = tuple(all_rules() if rules is None else rules)
+    known = all_rules() if rules is None else checked_rules(rules)
     off = {r: why for r in known if (why := _rule_off(profile, r.name))}
     before = run.graph
     results: list[RuleResult] = []

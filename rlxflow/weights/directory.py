@@ -20,12 +20,15 @@ _PART = re.compile(r"(?P<stem>.*)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safetens
 _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.onnx")
 
 
-def open_weights(path: Path | str) -> WeightSource:
+def open_weights(path: os.PathLike[str] | str) -> WeightSource:
     """The weights at `path`, which is a model directory, a shard index, a safetensors or a GGUF file.
 
     A file's kind is told by its content. A GGUF file comes under its own tensor names. Headers are checked,
     data is read on demand. Raises as `SafetensorsFile`, `open_index`, `GgufFile` and `open_directory`.
     """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        hint = "give a model directory, a shard index, or a weights file"
+        raise WeightsError(f"{printable(repr(path), 60)} is no path", code="RLX-W001", hint=hint)
     path = Path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for some names)
         return open_directory(path)

@@ -122,6 +122,15 @@ def test_a_function_of_a_rule_that_fails_is_told_with_the_rule(
     assert caught.value.code == "RLX-U021" and f"{part} of rule 'faulty' {said}" in caught.value.message
 
 
+def test_rules_given_to_a_compile_are_checked() -> None:
+    """Of two rules with one name the report would tell the second, whatever the first did."""
+    graph, rule = graph_of(lambda: neg(silu(x()))), all_rules()[0]
+    for rules, code in (([rule, rule], "RLX-X008"), ([rule.op], "RLX-X007"), ([None], "RLX-X007")):
+        with pytest.raises(PluginError) as caught:
+            optimize(graph, CompileProfile(), rules=rules)  # type: ignore[arg-type]
+        assert caught.value.code == code and "rules[" in caught.value.where
+
+
 def test_what_the_graph_lacks_is_named() -> None:
     graph = graph_of(lambda: neg(neg(x())))
     report = optimize(graph, CompileProfile(), rules=[Rule("mine", matmul_bias_act)]).report

@@ -11,7 +11,7 @@ import safetensors_bytes as s
 from directory_samples import INDEX, ONE, TWO, contents, hub_cache, save, sharded, write_index
 
 from rlxflow.dtypes import f16, f32
-from rlxflow.errors import MissingTensor
+from rlxflow.errors import MissingTensor, WeightsError
 from rlxflow.weights.directory import open_directory, open_weights
 from rlxflow.weights.gguf import GgufFile
 from rlxflow.weights.shards import ShardedWeights
@@ -23,6 +23,13 @@ def test_one_file(tmp_path: Path) -> None:
     save(tmp_path / "model.safetensors", "a", "bb")
     for path in (tmp_path, str(tmp_path), tmp_path / "model.safetensors"):
         assert contents(open_weights(path)) == {"a": 1, "bb": 2}
+
+
+@pytest.mark.parametrize("path", ["", None, 5, ["a"], {"w": 1}])
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(WeightsError) as caught:
+        open_weights(path)
+    assert caught.value.code == "RLX-W001" and "is no path" in caught.value.message and caught.value.hint
 
 
 def test_a_sharded_model(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -28,6 +29,14 @@ def all_rules() -> tuple[Rule, ...]:
             ) from error
         _enter(found, rule, point.value)
     return tuple(rule for _, (rule, _) in sorted(found.items()))
+
+
+def checked_rules(rules: Iterable[object]) -> tuple[Rule, ...]:
+    """Rules as they are given; raises `PluginError` for what is none (X007), or two of one name (X008)."""
+    found: dict[str, tuple[Rule, str]] = {}
+    for place, rule in enumerate(rules):
+        _enter(found, rule, f"rules[{place}]")
+    return tuple(rule for rule, _ in found.values())
 
 
 def _enter(found: dict[str, tuple[Rule, str]], rule: object, where: str) -> None:
