@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from rlxflow.backends.cpu.code import F32, I8, PTR, Code, Value, i64
+from rlxflow.backends.cpu.code import F32, I8, I32, PTR, Code, Value, i64
 from rlxflow.backends.cpu.quantised import Quantised32
 
 ROUND_BITS = 0x4B400000  # of 1.5·2²³: what is added to it is rounded to an integer, found in the low bits
@@ -19,6 +19,7 @@ MANTISSA, SIGN = 23, -(1 << 31)
 BELOW_ONE = (1 << MANTISSA) - 1  # added to a float's bits, makes its exponent that of the next power of two
 ZEROS = range(8)  # log2 z
 HEAD = Quantised32.values  # words of a block before its q
+RUN = 64  # blocks whose needs are kept
 
 
 class _Found(NamedTuple):
@@ -34,36 +35,38 @@ class _Found(NamedTuple):
 def quantise_32(code: Code, layout: Quantised32, depth: int) -> Callable[[Value, Value], None]:
     """What quantises one row (x, out); emit it outside of loops."""
     function = code.owner.function(("quantise 32", layout, depth), [PTR] * 3, partial(_row, layout, depth))
-    room = code.alloca(code.vector, i64((HEAD + 2 + code.lanes) * _vectors(code)))
+    room = code.alloca(code.vector, i64((HEAD + 3 + code.lanes) * RUN // code.lanes))
     room.align = 64
     return lambda x, out: code.call(function, [x, out, room]) and None
 
 
-def _vectors(code: Code) -> int:
-    """Vectors of whole groups, with a lane per block."""
-    return max(1, Quantised32.group // code.lanes)
-
-
 def _row(layout: Quantised32, depth: int, code: Code, x: Value, out: Value, room: Value) -> None:
-    """The room: heads, factors, offsets, and sums of a batch of blocks."""
-    count, lanes, words = depth // layout.block, code.lanes, layout.words
-    size, head = lanes * _vectors(code), ir.VectorType(F32, HEAD)
-    factors, offsets, sums = (code.at(room, (HEAD + n) * size) for n in range(3))
+    """The room: heads, factors, offsets, biases, and sums of a run of blocks.
 
-    def batch(first: Value, _: tuple[Value, ...]) -> None:
-        left = code.minimum(code.sub(i64(count), first), size)
+    What all blocks of a run need is found before the first is written, which would wait for it.
+    """
+    count, lanes, words = depth // layout.block, code.lanes, layout.words
+    size, head = max(lanes, Quantised32.group), ir.VectorType(F32, HEAD)
+    factors, offsets, biases, sums = (code.at(room, (HEAD + n) * RUN) for n in range(4))
+
+    def run(first: Value, _: tuple[Value, ...]) -> None:
+        left = code.minimum(code.sub(i64(count), first), RUN)
         last = code.sub(left, i64(1))
-        starts = [
-            code.at(x, code.mul(code.add(first, code.minimum(last, i)), i64(layout.block)))
-            for i in range(size)
-        ]
-        found = _find(code, starts)
-        for v, fields in enumerate(found):
-            start = i64(v * lanes)
-            for place, value in ((factors, fields.factor), (offsets, fields.offset)):
-                code.store(value, code.at(place, start), align=4 * lanes)
-            for n, value in enumerate(_heads(code, fields)):
-                code.store(value, code.at(room, (HEAD * v + n) * lanes), align=4 * lanes)
+
+        def batch(own: Value, _: tuple[Value, ...]) -> None:
+            numbers = [code.add(first, code.minimum(last, code.add(own, i64(i)))) for i in range(size)]
+            found = _find(code, [code.at(x, code.mul(n, i64(layout.block))) for n in numbers])
+            for v, fields in enumerate(found):
+                start = code.add(own, i64(v * lanes))
+                for place, value in (
+                    (factors, fields.factor),
+                    (offsets, fields.offset),
+                    (biases, fields.bias),
+                ):
+                    code.store(value, code.at(place, start), align=4 * lanes)
+                heads = code.at(room, code.mul(start, i64(HEAD)))
+                for n, value in enumerate(_heads(code, fields)):
+                    code.store(value, code.at(heads, n * lanes), align=4 * lanes)
 
         def block(i: Value, _: tuple[Value, ...]) -> None:
             number = code.add(first, i)
@@ -75,26 +78,29 @@ def _row(layout: Quantised32, depth: int, code: Code, x: Value, out: Value, room
             if layout.sums:
                 code.store(total, code.at(sums, code.mul(i, i64(lanes))), align=4 * lanes)
 
-        code.loop(0, left, 1, block)
-        if not layout.sums:
-            return
-        for v, fields in enumerate(found):
-            every = range(v * lanes, (v + 1) * lanes)
-            vectors = [code.load(code.at(sums, i * lanes), typ=code.ints, align=4 * lanes) for i in every]
-            zeros = code.shl(code.bitcast(fields.offset, code.ints), code.fill_int(5))
-            minus = code.sitofp(code.sub(zeros, _across(code, code.add, vectors)), code.vector)
-            power = code.bitcast(code.sub(fields.bias, code.fill_int(layout.magic)), code.vector)
-            code.store(code.fmul(minus, power), code.at(factors, v * lanes), align=4 * lanes)
+        def sum_up(start: Value, _: tuple[Value, ...]) -> None:
+            own = code.at(sums, code.mul(start, i64(lanes)))
+            every = [code.load(code.at(own, i * lanes), typ=code.ints, align=4 * lanes) for i in range(lanes)]
+            total = _across(code, code.add, _halves(code, code.add, every))
+            places = (code.at(p, start) for p in (offsets, biases))
+            offset, bias = (code.load(p, typ=code.ints, align=4 * lanes) for p in places)
+            minus = code.sitofp(code.sub(code.shl(offset, code.fill_int(5)), total), code.vector)
+            power = code.bitcast(code.sub(bias, code.fill_int(layout.magic)), code.vector)
+            code.store(code.fmul(minus, power), code.at(factors, start), align=4 * lanes)
 
         def last_word(i: Value, _: tuple[Value, ...]) -> None:
             record = code.at(out, code.mul(code.add(first, i), i64(words)))
             code.put(code.load(code.at(factors, i), typ=F32), record, HEAD - 1)
 
-        code.loop(0, left, 1, last_word)
+        code.loop(0, left, size, batch)
+        code.loop(0, left, 1, block)
+        if layout.sums:
+            code.loop(0, left, lanes, sum_up)
+            code.loop(0, left, 1, last_word)
 
-    code.loop(0, count, size, batch)
+    code.loop(0, count, RUN, run)
     if count % layout.group == 1:
-        following = (count - 1) % size + 1  # of the last group too, though there is no such block
+        following = (count - 1) % RUN + 1  # of the last group too, though there is no such block
         code.put(code.load(code.at(room, HEAD * following), typ=F32), out, count * words)
 
 
@@ -123,8 +129,7 @@ class _Needs(NamedTuple):
 
 def _needs(code: Code, starts: list[Value]) -> _Needs:
     highest, lowest = [], []
-    for start in starts:
-        bits = [code.get_as(code.at(start, j), code.ints) for j in range(0, Quantised32.block, code.lanes)]
+    for bits in _side_by_side(code, starts, Quantised32.block):
         highest.append(reduce(partial(_most, code), bits))
         lowest.append(reduce(partial(_most_unsigned, code), bits))
     # max(0, x) and max(0, -x); NaN where one has that sign: its bits are the largest
@@ -206,17 +211,40 @@ def _smaller(code: Code, a: Value, b: Value) -> Value:
     return code.select(code.fcmp_ordered("<", a, b), a, b)
 
 
+def _side_by_side(code: Code, starts: list[Value], width: int) -> list[list[Value]]:
+    """`width` integers from each of as many addresses as lanes: vectors of half a one from address i and half
+    a one from address i + lanes / 2, for every i."""
+    half = code.lanes // 2
+    kind, order = ir.VectorType(I32, half), ir.Constant(code.ints, list(range(code.lanes)))
+
+    def vector(low: Value, high: Value, j: int) -> Value:
+        return code.shuffle_vector(*(code.get_as(start, kind, j) for start in (low, high)), order)
+
+    pairs = zip(starts[:half], starts[half:], strict=True)
+    return [[vector(*pair, j) for j in range(0, width, half)] for pair in pairs]
+
+
+def _halves(code: Code, combine: Callable[[Value, Value], Value], vectors: list[Value]) -> list[Value]:
+    """As many vectors as lanes, each combined with itself by halves: `_side_by_side`."""
+    half = code.lanes // 2
+    low = [*range(half), *range(code.lanes, code.lanes + half)]
+    orders = [ir.Constant(code.ints, [i + more for i in low]) for more in (0, half)]
+    pairs = zip(vectors[:half], vectors[half:], strict=True)
+    return [combine(*(code.shuffle_vector(a, b, o) for o in orders)) for a, b in pairs]
+
+
 def _across(code: Code, combine: Callable[[Value, Value], Value], vectors: list[Value]) -> Value:
-    """Lane l: all lanes of vector l combined. There are as many vectors as lanes.
+    """Lane l: all lanes of address l combined, of vectors that are `_side_by_side`.
 
     First within four neighbouring lanes, which takes cheaper instructions; so vectors are paired in an order
     that ends in theirs.
     """
-    lanes, quarters = code.lanes, code.lanes // 4
-    vectors = [vectors[4 * (v % quarters) + v // quarters] for v in range(lanes)]
+    lanes, half = code.lanes, code.lanes // 2
+    near = min(4, half)
+    quarters = half // near
+    vectors = [vectors[near * (v % quarters) + v // quarters] for v in range(half)]
     while len(vectors) > 1:
-        half = len(vectors) // 2
-        run, within = (1, 4) if len(vectors) > quarters else (4, lanes)
+        run, within = (1, near) if len(vectors) > quarters else (near, half)
         order = [
             source + first + i + lane
             for first in range(0, lanes, within)
@@ -225,8 +253,9 @@ def _across(code: Code, combine: Callable[[Value, Value], Value], vectors: list[
             for lane in range(run)
         ]
         orders = [ir.Constant(code.ints, [x + more for x in order]) for more in (0, within // 2)]
+        middle = len(vectors) // 2
         vectors = [
             combine(*(code.shuffle_vector(a, b, o) for o in orders))
-            for a, b in zip(vectors[:half], vectors[half:], strict=True)
+            for a, b in zip(vectors[:middle], vectors[middle:], strict=True)
         ]
     return vectors[0]
