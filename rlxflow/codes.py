@@ -213,6 +213,7 @@ CODES: dict[str, str] = {
     "RLX-R070": "a size or a limit that is too small",
     "RLX-R071": "no fusion rule of that name",
     "RLX-R072": "a model that was not loaded from files cannot be saved",
+    "RLX-R073": "a model cannot be pickled",
     "RLX-R080": "a recurrent state that should forget some of its tokens",
     "RLX-R090": "a file that holds no activations",
     "RLX-R091": "prompts that the reference cannot tokenise",

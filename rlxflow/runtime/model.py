@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Never, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Unpack, overload
 
 import numpy as np
 
 from rlxflow.backends.base import CacheState, Executable
 from rlxflow.dtypes import Array
-from rlxflow.errors import InputError, TokenizerError
+from rlxflow.errors import InputError, RlxError, TokenizerError
 from rlxflow.flow.input_spec import InputSpec
 from rlxflow.ir.graph import Graph
 from rlxflow.quick_dataclass import dataclass
@@ -83,6 +83,20 @@ class Model:
             model = self._assemble()
             self.__dict__.update(built=model.built, config=model.config)
             return self.__dict__[name]
+
+    def __reduce__(self) -> NoReturn:
+        raise RlxError(
+            "a model cannot be pickled: it is mapped files and compiled code",
+            code="RLX-R073",
+            where=self.name,
+            hint="send its path, and call rlxflow.load(path) in each process; threads may share a model",
+        )
+
+    def __copy__(self) -> Model:
+        return self  # nothing in it changes
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self
 
     def __repr__(self) -> str:
         return f"<Model {self.name}: {self.flow.name}, {self.report.params:,} parameters>"

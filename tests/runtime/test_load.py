@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,14 @@ def test_a_model_and_what_it_says_of_itself(folder: Path) -> None:
     assert repr(model) == f"<Model tiny: llama, {model.report.params:,} parameters>"
     assert model.is_decoder and model.max_positions == 64 and model.profile.source == "exact"
     assert model.report.ok and model.embedding is None and model.tokenizer is None
+
+
+def test_a_model_is_not_pickled_and_its_own_copy(folder: Path) -> None:
+    model = rlxflow.load(folder)
+    with pytest.raises(RlxError, match=r"rlxflow\.load\(path\) in each process") as told:
+        model.__reduce_ex__(4)  # as pickle does
+    assert told.value.code == "RLX-R073"
+    assert copy.copy(model) is model and copy.deepcopy([model])[0] is model
 
 
 def test_profile_and_recipe_by_name_and_as_objects(folder: Path, tmp_path: Path) -> None:
