@@ -88,7 +88,7 @@ def one_sided(rng: np.random.Generator, rows: int, depth: int) -> Array:
 
 @targets
 @pytest.mark.parametrize("sums", [True, False])
-@pytest.mark.parametrize("depth", [32, 96, 128, 288, 576, 1056])
+@pytest.mark.parametrize("depth", [32, 96, 128, 288, 576, 1056, 2080, 4352])
 def test_rows_in_blocks_of_32(depth: int, sums: bool, target: str) -> None:
     x = aligned((7, depth))
     x[:] = one_sided(np.random.default_rng(depth), 7, depth)
