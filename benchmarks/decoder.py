@@ -124,7 +124,11 @@ def parse_case(case: str) -> tuple[int, int]:
 
 
 def time_case(engines: list[Engine], case: str, rounds: int, threads: int) -> tuple[dict[str, Result], float]:
-    """Results by engine, and the median DRAM rate in GB/s before the rounds. One more round warms up."""
+    """Results by engine, and the median DRAM rate in GB/s before the rounds. One more round warms up.
+
+    Every round another engine is first: behind the measurement of the rate, and behind any rest of the
+    processors, a turn is slower.
+    """
     prompt, count = parse_case(case)
     rng = np.random.default_rng(prompt)
     results = {e.name: Result() for e in engines if not e.error}
@@ -132,7 +136,8 @@ def time_case(engines: list[Engine], case: str, rounds: int, threads: int) -> tu
     for number in range(rounds + 1):
         if number:
             rates.append(machine.read_rate(size, threads, repeat=1))
-        for e in engines:
+        first = number % len(engines)
+        for e in engines[first:] + engines[:first]:
             if e.error:
                 continue
             ids = rng.integers(FIRST_ID, LAST_ID, prompt).tolist()
